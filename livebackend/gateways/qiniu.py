@@ -111,7 +111,7 @@ class QiniuCallbackVerifier:
 
 
 def signature(key: bytes, data: bytes) -> str:
-    """Return the HMAC-SHA1 in URL-safe base64, with padding."""
+    """Return the HMAC-SHA1 of the data, in URL-safe base64 with padding."""
     return base64.urlsafe_b64encode(hmac.digest(key, data, "sha1")).decode()
 
 
@@ -124,10 +124,10 @@ def _signed_data(
     lines = [f"{method} {target}", f"Host: {host}"]
     if content_type:
         lines.append(f"Content-Type: {content_type}")
-    qiniu_headers = sorted(
+    qiniu_header_names = sorted(
         name for name in headers_by_name if name.startswith("X-Qiniu-") and name != "X-Qiniu-"
     )
-    lines += [f"{name}: {headers_by_name[name]}" for name in qiniu_headers]
+    lines += [f"{name}: {headers_by_name[name]}" for name in qiniu_header_names]
     data = "\n".join(lines).encode() + b"\n\n"
     return data if content_type in (None, "application/octet-stream") else data + body
 

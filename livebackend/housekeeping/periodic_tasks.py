@@ -23,7 +23,7 @@ _CLOSE_TIMEOUT_S = 6
 
 
 class HousekeepingTasks(NamedTuple):
-    """Housekeeping tasks that run after the check of the rooms, in field order."""
+    """The tasks that run after the check of the rooms, in the order of the fields."""
 
     reconcile_orders: Callable[[], ReconciliationResult]
     # Returns the number of deleted pictures.
@@ -83,7 +83,7 @@ class PeriodicTasks:
             self._thread.join(_CLOSE_TIMEOUT_S)
 
     def run_once(self) -> HousekeepingResult:
-        """Run all tasks once, without the lease. An exception in a task skips the rest."""
+        """Run all tasks once, without the lease. If a task fails, later tasks do not run."""
         rooms = self._stream_monitor.check_rooms()
         orders = self._tasks.reconcile_orders()
         deleted_pictures = self._tasks.delete_unused_pictures()

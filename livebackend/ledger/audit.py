@@ -10,13 +10,13 @@ from livebackend.database.engine import Database
 from livebackend.ledger import checkpoints
 
 # Maximum number of findings of one check: a single error can affect every account.
-_MAX_FINDINGS = 100
+_MAX_FINDINGS_PER_CHECK = 100
 
-_SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-_NO_TIMEOUT = text("SET LOCAL statement_timeout = 0")
-_MORE_MEMORY = text("SET LOCAL work_mem = '64MB'")
+_USE_SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+_DISABLE_TIMEOUT = text("SET LOCAL statement_timeout = 0")
+_INCREASE_MEMORY = text("SET LOCAL work_mem = '64MB'")
 
-_TOTALS = text(
+_SELECT_TOTALS = text(
     """
     SELECT now() AS audited_at, (SELECT count(*) FROM transfers WHERE id > :since) AS transfers,
         (SELECT coalesce(sum(amount), 0)::bigint FROM coin_slots) AS coins
@@ -26,14 +26,14 @@ _TOTALS = text(
 
 @dataclass(frozen=True)
 class _Check:
-    """A consistency check: each row of the statement describes one error."""
+    """A consistency check: each row that `statement` returns describes one error."""
 
     name: str
     statement: TextClause
 
 
 def _check(name: str, statement: str) -> _Check:
-    return _Check(name, text(f"{statement} LIMIT {_MAX_FINDINGS}"))
+    return _Check(name, text(f"{statement} LIMIT {_MAX_FINDINGS_PER_CHECK}"))
 
 
 _CHECKS = [
@@ -233,9 +233,9 @@ def audit(
     each check before the check runs.
     """
     with database.engine.connect() as connection, connection.begin():
-        connection.execute(_SNAPSHOT)
-        connection.execute(_NO_TIMEOUT)
-        connection.execute(_MORE_MEMORY)
+        connection.execute(_USE_SNAPSHOT)
+        connection.execute(_DISABLE_TIMEOUT)
+        connection.execute(_INCREASE_MEMORY)
         return run_checks(
             connection, since_checkpoint=since_checkpoint, on_check_started=on_check_started
         )
@@ -246,9 +246,9 @@ def run_checks(
 ) -> AuditReport:
     """Run all checks of the audit in the caller's REPEATABLE READ transaction."""
     all_checkpoints = checkpoints.list_checkpoints(connection)
-    checkpointed_id = all_checkpoints[-1].through_id if all_checkpoints else 0
-    parameters = {"since": checkpointed_id if since_checkpoint else 0}
-    totals = connection.execute(_TOTALS, parameters).one()
+    checkpointed_transfer_id = all_checkpoints[-1].through_id if all_checkpoints else 0
+    parameters = {"since": checkpointed_transfer_id if since_checkpoint else 0}
+    totals = connection.execute(_SELECT_TOTALS, parameters).one()
     findings: list[AuditFinding] = []
     for check in _CHECKS:
         on_check_started(check.name)

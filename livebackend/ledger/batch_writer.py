@@ -162,8 +162,8 @@ class LedgerBatchWriter:
         with self._changed:
             while not self._queue and not self._closed:
                 self._changed.wait()
-            size = min(len(self._queue), self._max_batch)
-            batch = [self._queue.popleft() for _ in range(size)]
+            batch_size = min(len(self._queue), self._max_batch)
+            batch = [self._queue.popleft() for _ in range(batch_size)]
             if self._metrics and batch:
                 self._metrics.observe_batch(len(batch))
                 self._metrics.set_queue_length(len(self._queue))
@@ -202,7 +202,7 @@ class LedgerBatchWriter:
             pending.fail(ServiceUnavailable("ledger: transfer not posted before its deadline"))
 
     def _post(self, database: Database, batch: Sequence[_PendingTransfer]) -> list[TransferOutcome]:
-        """Commit a batch; retry with the same request ids until the commit is confirmed.
+        """Post a batch; retry with the same request ids until the commit is confirmed.
 
         A COMMIT is unconfirmed if the connection is lost, or if PostgreSQL sends a warning: after
         pg_cancel_backend, PostgreSQL commits without waiting for the standby.
@@ -233,13 +233,16 @@ class LedgerBatchWriter:
     def _post_once(
         self, connection: Connection, batch: Sequence[_PendingTransfer]
     ) -> tuple[list[TransferOutcome], list[str]]:
-        """Post a batch; return its outcomes, and the driver's list of warnings."""
+        """Post a batch once; return its outcomes, and the driver's list of warnings.
+
+        The caller commits; the driver then appends the warnings of the COMMIT to this list.
+        """
         driver: Any = connection.connection.driver_connection
         outcomes = post(connection, [pending.transfer for pending in batch], self._number)
         statuses = {outcome.status for outcome in outcomes}
         driver.notices.clear()
         if TransferStatus.DONE not in statuses:
-            if TransferStatus.REPLAYED not in statuses:  # no outcome says that coins moved
+            if TransferStatus.REPLAYED not in statuses:  # all transfers are rejected: no COMMIT
                 connection.rollback()  # discards the empty slots that post() has inserted
                 return outcomes, driver.notices
             # ROLLBACK discards the inserted slots and releases the locks before the COMMIT waits

@@ -13,18 +13,18 @@ from livebackend.database.engine import Database
 # transaction has an uncommitted transfer, because an INSERT locks the table before it generates an
 # id.
 _BLOCK_INSERTS = text("LOCK TABLE transfers IN SHARE MODE")
-_NEWEST_ID = text("SELECT max(id) FROM transfers")
+_FIND_NEWEST_ID = text("SELECT max(id) FROM transfers")
 # Serializes the creation of checkpoints. No other advisory lock may use the number 5300.
 _LOCK_CREATION = text("SELECT pg_advisory_xact_lock(5300)")
-_NO_TIMEOUT = text("SET LOCAL statement_timeout = 0")
+_DISABLE_TIMEOUT = text("SET LOCAL statement_timeout = 0")
 
-_CHAIN = text(
+_LIST_CHECKPOINTS = text(
     """
     SELECT id, through_id, transfers, amount_sum, sha256, previous_sha256
     FROM ledger_checkpoints ORDER BY id
     """
 )
-_SUMS = text(
+_SUM_TRANSFERS = text(
     """
     SELECT count(*) AS transfers, coalesce(sum(amount), 0)::bigint AS amount_sum
     FROM transfers WHERE id > :after AND id <= :through
@@ -32,7 +32,7 @@ _SUMS = text(
 )
 # Hashes one line of text per transfer, with all columns of the transfer and its gift. The text form
 # of a row quotes its values, so different rows have different lines.
-_HASH = text(
+_HASH_TRANSFERS = text(
     """
     SELECT sha256(convert_to(string_agg(
         ROW(id, kind, debit_id, credit_id, amount, actor_id, request_id, reverses_id,
@@ -107,13 +107,13 @@ class Checkpoint:
 def create_checkpoint(database: Database) -> Checkpoint | None:
     """Create a checkpoint of the transfers since the previous checkpoint.
 
-    Returns None if there are no such transfers. Meanwhile, new transfers wait until the
-    transactions that have already inserted transfers end, but no longer.
+    Returns None if there are no such transfers. New transfers wait only until all transactions
+    that have already inserted transfers end; they do not wait for the hashing.
     """
 
     def find_newest_id(connection: Connection) -> int | None:
         connection.execute(_BLOCK_INSERTS)
-        newest_id: int | None = connection.execute(_NEWEST_ID).scalar_one()
+        newest_id: int | None = connection.execute(_FIND_NEWEST_ID).scalar_one()
         return newest_id
 
     through_id = database.run(find_newest_id)
@@ -122,7 +122,7 @@ def create_checkpoint(database: Database) -> Checkpoint | None:
 
 def list_checkpoints(connection: Connection) -> list[Checkpoint]:
     """Return all checkpoints, oldest first."""
-    return [_from_row(row) for row in connection.execute(_CHAIN)]
+    return [_from_row(row) for row in connection.execute(_LIST_CHECKPOINTS)]
 
 
 def checkpoint_errors(
@@ -144,27 +144,29 @@ def checkpoint_errors(
 
 def _content_errors(connection: Connection, checkpoint: Checkpoint, after_id: int) -> Iterator[str]:
     through_id = checkpoint.through_id
-    content = _content(connection, checkpoint.previous_sha256, after_id, through_id)
+    content = _read_content(connection, checkpoint.previous_sha256, after_id, through_id)
     if content != (checkpoint.transfers, checkpoint.amount_sum, checkpoint.sha256):
         yield (
             f"checkpoint {checkpoint.id} does not match"
             f" the transfers {after_id + 1} to {through_id}"
         )
     values = {"after": after_id, "through": through_id, "checkpoint_id": checkpoint.id}
-    count = connection.execute(_COUNT_WRONG_BALANCES, values).scalar_one()
-    if count:
-        yield f"checkpoint {checkpoint.id} has a wrong sum for {count} accounts"
+    wrong_balance_count = connection.execute(_COUNT_WRONG_BALANCES, values).scalar_one()
+    if wrong_balance_count:
+        yield f"checkpoint {checkpoint.id} has a wrong sum for {wrong_balance_count} accounts"
 
 
 def _create(connection: Connection, through_id: int) -> Checkpoint | None:
     connection.execute(_LOCK_CREATION)
-    connection.execute(_NO_TIMEOUT)
+    connection.execute(_DISABLE_TIMEOUT)
     checkpoints = list_checkpoints(connection)
-    newest = checkpoints[-1] if checkpoints else None
-    after_id, previous_sha256 = (newest.through_id, newest.sha256) if newest else (0, None)
+    newest_checkpoint = checkpoints[-1] if checkpoints else None
+    after_id, previous_sha256 = (
+        (newest_checkpoint.through_id, newest_checkpoint.sha256) if newest_checkpoint else (0, None)
+    )
     if through_id <= after_id:
         return None
-    transfers, amount_sum, sha256 = _content(connection, previous_sha256, after_id, through_id)
+    transfers, amount_sum, sha256 = _read_content(connection, previous_sha256, after_id, through_id)
     row: dict[str, Any] = {
         "through_id": through_id,
         "transfers": transfers,
@@ -178,16 +180,16 @@ def _create(connection: Connection, through_id: int) -> Checkpoint | None:
     return Checkpoint(id=checkpoint_id, **row)
 
 
-def _content(
+def _read_content(
     connection: Connection, previous_sha256: bytes | None, after_id: int, through_id: int
 ) -> tuple[int, int, bytes]:
     """Return the number of transfers, their sum in coins, and the checkpoint's hash."""
-    sums = connection.execute(_SUMS, {"after": after_id, "through": through_id}).one()
+    sums = connection.execute(_SUM_TRANSFERS, {"after": after_id, "through": through_id}).one()
     digest = hashlib.sha256(previous_sha256 or b"")
     digest.update(f"{after_id} {through_id} {sums.transfers} {sums.amount_sum}".encode())
     for start_id in range(after_id, through_id, _IDS_PER_HASH):
         id_range = {"after": start_id, "through": min(start_id + _IDS_PER_HASH, through_id)}
-        digest.update(connection.execute(_HASH, id_range).scalar_one() or b"")
+        digest.update(connection.execute(_HASH_TRANSFERS, id_range).scalar_one() or b"")
     return sums.transfers, sums.amount_sum, digest.digest()
 
 

@@ -15,7 +15,7 @@ _MAX_GIVERS = 20
 # The query uses index range scans with subqueries per row, because a cached plan for joins becomes
 # slow as the tables grow. The balance is read in the same statement, so that it matches the newest
 # transfer.
-_RECORDS = text(
+_FIND_RECORDS = text(
     """
     WITH own AS (SELECT id FROM coin_accounts WHERE owner_id = :account_id),
     page AS (
@@ -48,8 +48,9 @@ _FIND_HOST = text(
     WHERE phone = :phone
     """
 )
-# Excludes reversed gifts. The limit of 10,000 gifts keeps the query fast for hosts with more gifts.
-_GIVERS = text(
+# Only the newest 10,000 gifts of a host are read, so that the query is fast for every host. Of
+# these gifts, the reversed ones do not count.
+_FIND_GIVERS = text(
     """
     WITH newest_gifts AS (
         SELECT id, debit_id, amount FROM transfers
@@ -97,7 +98,7 @@ class Giver(NamedTuple):
 
 
 class CoinHistory:
-    """Queries for balances and transfers of accounts."""
+    """Reads balances, transfer histories and the top givers of hosts from the ledger."""
 
     def balance(self, connection: Connection, account_id: int) -> int:
         """Return the balance of an account."""
@@ -117,9 +118,9 @@ class CoinHistory:
         The cursor is None on the last page. By default, a page has 100 transfers.
         """
         limit = limit or MAX_RECORDS
-        before_id = before.transfer_id if before else _AFTER_ALL_IDS
-        values = {"account_id": account_id, "before": before_id, "limit": limit + 1}
-        rows = connection.execute(_RECORDS, values).all()
+        before_transfer_id = before.transfer_id if before else _AFTER_ALL_IDS
+        values = {"account_id": account_id, "before": before_transfer_id, "limit": limit + 1}
+        rows = connection.execute(_FIND_RECORDS, values).all()
         records: list[HistoryRecord] = []
         balance = before.balance if before else rows[0].balance if rows else 0
         for row in rows[:limit]:
@@ -147,4 +148,4 @@ class CoinHistory:
         if host_id is None:
             raise UnknownUser
         values = {"host": host_id, "gift": int(TransferKind.GIFT), "limit": _MAX_GIVERS}
-        return [Giver(*row) for row in connection.execute(_GIVERS, values)]
+        return [Giver(*row) for row in connection.execute(_FIND_GIVERS, values)]

@@ -16,7 +16,7 @@ from livebackend.models import CREDIT_SLOTS, MAX_SLOT_COINS
 SLOTS = range(1 + CREDIT_SLOTS)
 
 # A transfer with one of these statuses is not stored, so it has no id.
-_NOT_STORED = {TransferStatus.INSUFFICIENT_COINS, TransferStatus.BALANCE_LIMIT}
+_UNSTORED_STATUSES = {TransferStatus.INSUFFICIENT_COINS, TransferStatus.BALANCE_LIMIT}
 
 LOCK_ACTORS = PreparedStatement(
     text(
@@ -156,7 +156,7 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
     # A rejected transfer has no id. `posted` can contain its request id, because a later transfer
     # of the batch can have an equal request id and be posted.
     return [
-        TransferOutcome(status, None if status in _NOT_STORED else posted[transfer.key].id)
+        TransferOutcome(status, None if status in _UNSTORED_STATUSES else posted[transfer.key].id)
         for status, transfer in zip(statuses, transfers, strict=True)
     ]
 
@@ -189,11 +189,11 @@ def find_posted(connection: Connection, transfers: Sequence[Transfer]) -> Posted
 
 def _insufficient_accounts(transfers: Sequence[Transfer], spendable: dict[int, int]) -> set[int]:
     """Return the accounts whose slot 0 has fewer coins than the transfers debit."""
-    debits: Counter[int] = Counter()
+    debited_coins: Counter[int] = Counter()
     for transfer in transfers:
         if not transfer.debit.external:
-            debits[transfer.actor_id] += transfer.amount
-    return {account for account, coins in debits.items() if coins > spendable[account]}
+            debited_coins[transfer.actor_id] += transfer.amount
+    return {account for account, coins in debited_coins.items() if coins > spendable[account]}
 
 
 def lock_slots(
@@ -236,11 +236,11 @@ def _decide_statuses(
     earlier transfer.
     """
     statuses = []
-    contents = {key: transfer.content for key, transfer in posted.items()}
+    content_by_key = {key: transfer.content for key, transfer in posted.items()}
     accepted = []
     for transfer in transfers:
-        if transfer.key in contents:
-            is_retry = contents[transfer.key] == transfer.compared_fields
+        if transfer.key in content_by_key:
+            is_retry = content_by_key[transfer.key] == transfer.compared_fields
             statuses.append(TransferStatus.REPLAYED if is_retry else TransferStatus.CONFLICT)
         elif not transfer.debit.external and spendable[transfer.actor_id] < transfer.amount:
             statuses.append(TransferStatus.INSUFFICIENT_COINS)
@@ -253,7 +253,7 @@ def _decide_statuses(
                 credited_amounts[transfer.credit.id] += transfer.amount
             if transfer.credit.id in spendable:
                 spendable[transfer.credit.id] += transfer.amount
-            contents[transfer.key] = transfer.compared_fields
+            content_by_key[transfer.key] = transfer.compared_fields
             statuses.append(TransferStatus.DONE)
             accepted.append(transfer)
     return statuses, accepted

@@ -124,5 +124,8 @@ def client_request_id(actor_id: int, request_id: str) -> uuid.UUID:
 
 
 def new_request_id() -> str:
-    """Return a `requestId` for a request that has none, so that a retry is safe."""
+    """Return a random `requestId`, for a request that the client sent without one.
+
+    If the outcome is unknown, the client gets this id, so that its retry cannot move coins twice.
+    """
     return uuid.uuid4().hex

@@ -78,9 +78,8 @@ class FriendRequest(Base):
     applicant_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     addressee_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     state: Mapped[str] = mapped_column(String(8), server_default="open")
-    # When the friend request was sent, in microseconds since 1970 UTC. The ids of both users'
-    # messages contain this time, so it must be unique: after a conflict, the server retries the
-    # operation.
+    # The time at which the friend request was sent, in microseconds since 1970 UTC. It is part of
+    # the message ids, so it must be unique: if the time is already used, the server retries.
     sent_at_us: Mapped[int] = mapped_column(
         unique=True,
         server_default=text("(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"),

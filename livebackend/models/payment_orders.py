@@ -52,7 +52,8 @@ class PaymentOrder(Base):
     provider: Mapped[str] = mapped_column(String(30), primary_key=True)
     order_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
-    # The id of the refill request. A retry with the same id gets the same order.
+    # The ledger's request id, derived from the `requestId` of the refill request. A retry of the
+    # request returns this order.
     request_id: Mapped[UUID]
     # The price, in fen: 100 fen are 1 yuan.
     fen: Mapped[int] = mapped_column(Integer)

@@ -16,6 +16,6 @@ class ProcessLease(Base):
     name: Mapped[str] = mapped_column(String(50), primary_key=True)
     # A random id that the process generates at its start.
     holder: Mapped[str] = mapped_column(String(50))
-    # When the lease expires, unless the holder renews it before. If the holder crashes, another
-    # process can acquire the lease from this time on.
+    # The time at which the lease expires if its holder does not renew it. After this time, any
+    # process can acquire the lease.
     expires_at: Mapped[datetime]

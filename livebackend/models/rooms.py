@@ -67,11 +67,12 @@ class Room(Base):
     # The URLs for viewers: `rtmp`, `hls` and `hdl`.
     play_urls: Mapped[dict[str, Any] | None]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    # When a publisher was last online, or when the stream was created.
+    # The time at which the server last found a publisher online; at first, the time at which the
+    # stream was created.
     stream_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
     # The time since which the provider reports no publisher; NULL if a publisher is online.
     offline_since: Mapped[datetime | None]
-    # When the provider was last queried about this room alone, not in a batch.
+    # The time of the last query to the provider about this room alone, not in a batch.
     provider_checked_at: Mapped[datetime | None]
     # The media server's id of the publisher, and the time when it began to publish.
     publisher: Mapped[str | None] = mapped_column(String(64))
@@ -79,7 +80,7 @@ class Room(Base):
     closed_at: Mapped[datetime | None]
     # Why the room was closed: `left`, `failed`, `abandoned`, `offline` or `operator`.
     close_reason: Mapped[str | None] = mapped_column(String(20))
-    # When the provider confirmed that the stream accepts no publisher.
+    # The time at which the provider confirmed that the stream is disabled.
     disabled_at: Mapped[datetime | None]
     # Number of failed attempts to disable the stream, and the time of the next attempt.
     disable_attempts: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))

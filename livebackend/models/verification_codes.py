@@ -48,7 +48,10 @@ class VerificationCode(Base):
 
 
 class CodeAttempts(Base):
-    """Recent wrong attempts for one ticket; used only if `codes.reply = plain` is set."""
+    """Times of recent attempts with a wrong code for one ticket.
+
+    The server uses this table only if `codes.reply = plain` is set.
+    """
 
     __tablename__ = "code_attempts"
     __table_args__ = (

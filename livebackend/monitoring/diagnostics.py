@@ -56,8 +56,8 @@ class Diagnostics:
     # The setting `sms.gateway`, and the URL of the SMS provider.
     sms_gateway: str
     sms_api_url: str
-    # Called with the known payment providers; returns the number of open orders of each other
-    # provider.
+    # Called with `payment_providers`; returns the number of open orders at each provider that is
+    # not among them.
     count_orders_without_gateway: Callable[[Connection, Sequence[str]], Mapping[str, int]]
     # The payment providers that `payments.gateway` names.
     payment_providers: Sequence[str] = ()
@@ -133,26 +133,29 @@ class Diagnostics:
 
     def _clock(self) -> str:
         """Compare this machine's clock with the clocks of PostgreSQL and the SMS provider."""
-        measurements = {"the database": self._database_ahead_s, self.sms_api_url: self._sms_ahead_s}
-        seconds_ahead = {
+        measure_by_clock = {
+            "the database": self._database_ahead_s,
+            self.sms_api_url: self._sms_ahead_s,
+        }
+        ahead_s_by_clock = {
             clock: ahead_s
-            for clock, measure in measurements.items()
+            for clock, measure in measure_by_clock.items()
             if (ahead_s := measure()) is not None
         }
-        skews = [
+        skew_messages = [
             f"{clock} is {skew}"
-            for clock, ahead_s in seconds_ahead.items()
+            for clock, ahead_s in ahead_s_by_clock.items()
             if (skew := _describe_skew(ahead_s))
         ]
-        if skews:
+        if skew_messages:
             raise CheckFailed(
-                f"compared with this machine's clock, {' and '.join(skews)}",
+                f"compared with this machine's clock, {' and '.join(skew_messages)}",
                 remedy="Run a time service on this machine and on the database's"
                 " (`timedatectl set-ntp true`): the expiry of tokens and codes depends on them.",
             )
-        if not seconds_ahead:
+        if not ahead_s_by_clock:
             return "not checked: no other clock is available"
-        return f"this machine's clock agrees with {' and '.join(seconds_ahead)}"
+        return f"this machine's clock agrees with {' and '.join(ahead_s_by_clock)}"
 
     def _database_ahead_s(self) -> float | None:
         """Return the seconds that PostgreSQL's clock is ahead of this machine's."""
@@ -160,8 +163,8 @@ class Diagnostics:
         try:
             with self.database.engine.connect() as connection:
                 query_start_s = self.clock()
-                database_s: float = connection.execute(statement).scalar_one()
-                return database_s - (query_start_s + self.clock()) / 2
+                database_time_s: float = connection.execute(statement).scalar_one()
+                return database_time_s - (query_start_s + self.clock()) / 2
         except (DBAPIError, PoolTimeout):
             return None  # the database check reports the failure
 

@@ -47,9 +47,9 @@ class ReadinessProbe:
         for name, check in self._checks.items():
             if name not in self._running or self._running[name].done():
                 self._running[name] = self._executor.submit(check)
-        running = dict(self._running)
-        wait(running.values(), self._timeout_s)
-        messages = {name: self._message(future) for name, future in running.items()}
+        future_by_check_name = dict(self._running)
+        wait(future_by_check_name.values(), self._timeout_s)
+        messages = {name: self._message(future) for name, future in future_by_check_name.items()}
         return {name: message for name, message in messages.items() if message}
 
     def _message(self, future: Future[None]) -> str | None:
@@ -77,14 +77,16 @@ def check_database(database: Database) -> None:
     """Raise CheckFailed if the database is unreachable or read-only."""
     try:
         with database.engine.connect() as connection:
-            read_only = connection.execute(text("SHOW transaction_read_only")).scalar_one() == "on"
+            is_read_only = (
+                connection.execute(text("SHOW transaction_read_only")).scalar_one() == "on"
+            )
     except (DBAPIError, PoolTimeout) as error:
         reason = str(getattr(error, "orig", error)).strip().partition("\n")[0]
         raise CheckFailed(
             f"PostgreSQL cannot be reached: {reason}",
             remedy="Check that PostgreSQL runs, and the host, user and password in database.url.",
         ) from None
-    if read_only:
+    if is_read_only:
         raise CheckFailed(
             "PostgreSQL is read-only", remedy="Point database.url to the primary, not to a standby."
         )

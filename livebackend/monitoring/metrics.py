@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 GatewayT = TypeVar("GatewayT")
 
-# The gateway methods that call the provider.
+# The gateway methods that call the provider. The metrics count and time only these methods.
 GATEWAY_CALLS = {
     *("send", "create", "exists", "disable", "live_publishers"),
     *("place", "query", "close", "refund", "bill"),
@@ -90,15 +90,15 @@ class Metrics:
         # The gauge shows the pool's count, not the number of events: a connection that fails to
         # open causes "checkin" without "checkout". During "checkin", the pool still counts the
         # returned connection.
-        def update_gauge(returned: int) -> None:
+        def update_gauge(returned_count: int) -> None:
             pool: Any = engine.pool  # dispose() replaces the pool
-            self._in_use.set(max(0, pool.checkedout() - returned))
+            self._in_use.set(max(0, pool.checkedout() - returned_count))
 
         event.listen(engine, "checkout", lambda *_: update_gauge(0))
         event.listen(engine, "checkin", lambda *_: update_gauge(1))
 
     def instrument(self, name: str, gateway: GatewayT) -> GatewayT:
-        """Wrap a gateway: its calls to the provider are counted and timed."""
+        """Return the gateway in a wrapper that counts and times its calls to the provider."""
 
         def observe(method: str, outcome: str, seconds: float) -> None:
             self._gateway_requests.labels(name, method, outcome).observe(seconds)

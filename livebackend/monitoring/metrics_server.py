@@ -23,14 +23,14 @@ from livebackend.config.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
-_RETRY_S = 2.0
+_RETRY_INTERVAL_S = 2.0
 _MAX_PORT = 65_535
 
 
 class MetricsServer:
-    """Serves the sums of the metrics of all processes that use one metrics address.
+    """Serves metrics, summed up over all worker processes with the same address.
 
-    Create it before any metric, since it switches prometheus_client to multiprocess mode. Raises
+    Create the server before any metric: it switches prometheus_client to multiprocess mode. Raises
     SettingsError if the folder for the metrics cannot be used.
     """
 
@@ -68,7 +68,7 @@ class MetricsServer:
                         "metrics: cannot listen on port %s yet: %s", self._port, error.strerror
                     )
                 error_is_logged = True
-                time.sleep(_RETRY_S)
+                time.sleep(_RETRY_INTERVAL_S)
             else:
                 log.info("metrics: served at http://%s:%s/metrics", self._host, self._port)
                 return
@@ -102,18 +102,18 @@ def _lock_folder(folder: Path) -> int:
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.lstat().st_uid != os.geteuid() or folder.is_symlink():
             raise PermissionError(0, "it is not a folder that the current user owns")
-        lock_file = os.open(folder / "users", os.O_RDWR | os.O_CREAT, 0o600)
+        lock_descriptor = os.open(folder / "users", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise SettingsError(
             f"metrics.address: cannot use the folder {folder} for the metrics of the workers:"
             f" {error.strerror}"
         ) from None
     try:
-        fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock_descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for file in folder.glob("*.db"):
             file.unlink()
     except BlockingIOError:
-        pass  # another process uses these files
+        pass  # another process has the lock, so its metrics are in these files
     # The lock is held until this process ends. A process writes metrics only while it has the lock.
-    fcntl.flock(lock_file, fcntl.LOCK_SH)
-    return lock_file
+    fcntl.flock(lock_descriptor, fcntl.LOCK_SH)
+    return lock_descriptor

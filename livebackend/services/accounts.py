@@ -237,11 +237,11 @@ class Accounts:
             stored_profile = connection.execute(_LOCK_PROFILE, {"id": account.id}).one_or_none()
             if stored_profile is None:
                 raise AccountRemoved
-            unused_pictures: list[str] = []
+            unused_locations: list[str] = []
             new_picture = changed_fields.get("head_image", stored_profile.head_image)
             if new_picture != stored_profile.head_image:
                 self._claim_picture(connection, new_picture, account.id)
-                unused_pictures = self._avatars.release(
+                unused_locations = self._avatars.release(
                     connection, account.id, excluded_location=new_picture
                 )
             if changed_fields:
@@ -252,10 +252,10 @@ class Accounts:
                 )
             return Profile._make(
                 connection.execute(_LOCK_PROFILE, {"id": account.id}).one()
-            ), unused_pictures
+            ), unused_locations
 
-        profile, unused_pictures = self._database.run(store_changes)
-        self._avatars.remove(unused_pictures)
+        profile, unused_locations = self._database.run(store_changes)
+        self._avatars.remove(unused_locations)
         return profile
 
     def remove(self, account: CurrentUser) -> None:
@@ -273,9 +273,9 @@ class Accounts:
             for statement in _DELETE_RELATIONS:
                 connection.execute(statement, values)
             delete_codes(connection, account.phone)
-            unused_pictures = self._avatars.release(connection, account.id)
+            unused_locations = self._avatars.release(connection, account.id)
             connection.execute(_MARK_REMOVED, values)
-            return unused_pictures
+            return unused_locations
 
         self._avatars.remove(self._database.run(remove_account))
 
@@ -286,8 +286,8 @@ class Accounts:
             raise PhoneNotVerified
 
     def _insert_account(self, connection: Connection, *, account: dict[str, Any]) -> None:
-        phone_is_verified = use_verification(connection, account["phone"])
-        if self._require_verified_phone and not phone_is_verified:
+        is_phone_verified = use_verification(connection, account["phone"])
+        if self._require_verified_phone and not is_phone_verified:
             raise PhoneNotVerified
         account_id = connection.execute(_INSERT_ACCOUNT, account).scalar_one_or_none()
         if account_id is None:

@@ -78,15 +78,15 @@ class Authentication:
             # The rate limits are checked again, because other failed attempts can be counted while
             # this attempt waits for the hasher.
             self._raise_if_limited(keys_by_limit)
-            password_matches = hasher.verify(password, row.password_hash if row else None)
-            if not password_matches:
+            is_right_password = hasher.verify(password, row.password_hash if row else None)
+            if not is_right_password:
                 for limit, key in keys_by_limit.items():
                     self._rate_limits.try_consume(limit, key)
             elif hasher.needs_rehash(row.password_hash):
                 new_hash = hasher.hash(password)
         if row is None:
             return None
-        if not password_matches or row.disabled_at:
+        if not is_right_password or row.disabled_at:
             raise WrongPassword
         if new_hash:
             self._replace_hash(row, new_hash)

@@ -59,7 +59,7 @@ _DELETE_UNUSED_PICTURES = (
 
 
 class Avatars:
-    """Stores pictures, and deletes pictures that no account uses within `unused_ttl`.
+    """Stores pictures; deletes unused pictures that are older than `unused_ttl`.
 
     A picture's row is inserted before its file is written, so that `delete_unused` deletes the file
     of an interrupted upload.
@@ -134,7 +134,7 @@ class Avatars:
             self._store.remove(location)
 
     def delete_unused(self) -> int:
-        """Delete the pictures that were unused for `unused_ttl`; return their number."""
+        """Delete unused pictures that are older than `unused_ttl`; return their number."""
 
         def delete_batch(connection: Connection) -> list[str]:
             return list(

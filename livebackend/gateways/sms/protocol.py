@@ -4,7 +4,7 @@ from typing import Protocol, runtime_checkable
 
 
 class SmsFailed(Exception):
-    """The message was rejected, or its outcome is unknown. Do not send it again."""
+    """The SMS was not sent, or the outcome is unknown. The caller must not retry."""
 
 
 @runtime_checkable

@@ -73,11 +73,13 @@ class QiniuSms:
         except QiniuFailed as error:
             raise SmsFailed(str(error)) from error
         templates = response.get("items", []) if isinstance(response, dict) else []
-        states = {template.get("id"): template.get("audit_status") for template in templates}
-        if len(templates) < _MAX_TEMPLATES and self._template not in states:
+        state_by_template_id = {
+            template.get("id"): template.get("audit_status") for template in templates
+        }
+        if len(templates) < _MAX_TEMPLATES and self._template not in state_by_template_id:
             raise SmsFailed(f"sms.template: Qiniu's SMS template {self._template} does not exist")
-        if states.get(self._template, "passed") != "passed":
+        if state_by_template_id.get(self._template, "passed") != "passed":
             raise SmsFailed(
                 f"sms.template: Qiniu's SMS template {self._template} has the state"
-                f" {states[self._template]}, but only a template with the state passed can be used"
+                f" {state_by_template_id[self._template]}, but only a template with the state passed can be used"
             )

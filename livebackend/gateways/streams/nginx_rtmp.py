@@ -34,7 +34,7 @@ _MAX_STAT_BYTES = 8_388_608
 
 
 class _Publisher(NamedTuple):
-    """A publisher in the server's statistics: stream key and connection id."""
+    """A publisher in nginx-rtmp's statistics; `is_sending` is True after it sent data."""
 
     key: str
     connection_id: str
@@ -90,15 +90,22 @@ class NginxRtmpStreams:
         deadline = Deadline()
         query = urlencode({"app": self._hub, "name": key})
         dropped_count = self._get(f"/control/drop/publisher?{query}", deadline)
-        if dropped_count.strip() == b"0" and any(p.key == key for p in self._publishers(deadline)):
-            # After a reload, the new nginx worker cannot drop publishers of the old worker.
+        if dropped_count.strip() == b"0" and any(
+            publisher.key == key for publisher in self._publishers(deadline)
+        ):
+            # After a reload of nginx, its new worker process cannot disconnect publishers that
+            # are connected to the old one.
             raise StreamFailed(f"nginx-rtmp did not disconnect the publisher of {key}")
 
     def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
         # A publisher that is connected but has sent no data is not live. The idle timeout of
         # nginx-rtmp does not disconnect this publisher.
-        publishers = {p.key: p for p in self._publishers(Deadline()) if p.is_sending}
-        return {key: publishers[key].connection_id for key in keys if key in publishers}
+        publisher_by_key = {
+            publisher.key: publisher
+            for publisher in self._publishers(Deadline())
+            if publisher.is_sending
+        }
+        return {key: publisher_by_key[key].connection_id for key in keys if key in publisher_by_key}
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
         return self._url_signer.url(document)

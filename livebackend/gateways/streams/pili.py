@@ -66,9 +66,9 @@ def quote_path_segment(name: str) -> str:
 
 
 def listed_items(response: Any) -> list[dict[str, Any]]:
-    """Return the field `items` of a response.
+    """Return the list in the field `items` of Pili's response; null counts as empty.
 
-    Raises StreamFailed for a response without a list, which must not count as "no stream is live".
+    Raises StreamFailed for any other response, because an empty list means that no stream is live.
     """
     if not isinstance(response, dict) or "items" not in response:
         raise StreamFailed("Pili's response has no field `items`")

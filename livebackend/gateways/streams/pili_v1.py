@@ -14,7 +14,7 @@ from livebackend.gateways.streams.publish_urls import PUBLISH_SECURITY_KINDS, Pu
 from livebackend.gateways.streams.stream_documents import play_urls, stream_id
 
 _Text = Annotated[str, Field(max_length=255)]
-_Security = Annotated[str, Field(pattern=f"^({'|'.join(PUBLISH_SECURITY_KINDS)})$")]
+_SecurityKind = Annotated[str, Field(pattern=f"^({'|'.join(PUBLISH_SECURITY_KINDS)})$")]
 
 
 class _Publish(BaseModel):
@@ -58,7 +58,7 @@ class _StreamObject(BaseModel):
     hub: _Text
     title: _Text
     publishKey: _Text  # noqa: N815  # named by Pili, like the others below
-    publishSecurity: _Security  # noqa: N815
+    publishSecurity: _SecurityKind  # noqa: N815
     nonce: int = 0
     disabled: bool = False
     disabledTill: int = 0  # noqa: N815
@@ -76,13 +76,15 @@ class PiliV1:
     def from_settings(cls, settings: Settings) -> Self:
         """Create the gateway. Raises ValueError for a missing setting."""
         settings.require("qiniu.access_key", "qiniu.secret_key")
-        keys = {
+        qiniu_keys = {
             "access_key": settings.qiniu_access_key,
             "secret_key": settings.qiniu_secret_key.get_secret_value(),
         }
-        url_signer = PublishUrlSigner(time.time, settings.streams_publish_url_s, QiniuAuth(**keys))
+        url_signer = PublishUrlSigner(
+            time.time, settings.streams_publish_url_s, QiniuAuth(**qiniu_keys)
+        )
         return cls(
-            PiliClient(QiniuClient(settings.streams_api_url, **keys), "/v1"),
+            PiliClient(QiniuClient(settings.streams_api_url, **qiniu_keys), "/v1"),
             hub=settings.streams_hub,
             security=settings.streams_publish_security,
             url_signer=url_signer,
@@ -124,15 +126,15 @@ class PiliV1:
             raise StreamFailed(f"Pili did not disable the stream {key}")
 
     def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
-        keys_by_id = {stream_id(self._hub, key): key for key in keys}
-        response = self._pili.call("POST", "/statuses", {"streamIds": list(keys_by_id)})
+        key_by_stream_id = {stream_id(self._hub, key): key for key in keys}
+        response = self._pili.call("POST", "/statuses", {"streamIds": list(key_by_stream_id)})
         live_entries = [
             entry for entry in listed_items(response) if entry.get("status") == "connected"
         ]
         return {
-            keys_by_id[entry["streamId"]]: None
+            key_by_stream_id[entry["streamId"]]: None
             for entry in live_entries
-            if entry.get("streamId") in keys_by_id
+            if entry.get("streamId") in key_by_stream_id
         }
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
@@ -147,8 +149,10 @@ class PiliV1:
         except ValidationError as error:
             # The error omits pydantic's message, which quotes the response and so the secret
             # publish key.
-            count = error.error_count()
-            raise StreamFailed(f"Pili returned an invalid stream: {count} invalid fields") from None
+            invalid_field_count = error.error_count()
+            raise StreamFailed(
+                f"Pili returned an invalid stream: {invalid_field_count} invalid fields"
+            ) from None
         if (document["hub"], document["title"]) != (self._hub, key):
             raise StreamFailed(f"Pili returned another stream than {key}")
         live, play = document["hosts"]["live"], document["hosts"]["play"]

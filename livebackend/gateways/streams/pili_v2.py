@@ -40,8 +40,10 @@ class _StreamInfo(BaseModel):
     disabledTill: int  # noqa: N815
 
     def times(self) -> StreamTimes:
-        moments = (self.createdAt, self.updatedAt, self.expireAt)
-        return StreamTimes(*(datetime.fromtimestamp(moment, UTC) for moment in moments))
+        timestamps_s = (self.createdAt, self.updatedAt, self.expireAt)
+        return StreamTimes(
+            *(datetime.fromtimestamp(timestamp_s, UTC) for timestamp_s in timestamps_s)
+        )
 
 
 class PiliV2:
@@ -54,14 +56,16 @@ class PiliV2:
             *("qiniu.access_key", "qiniu.secret_key"),
             *("streams.publish_host", "streams.rtmp_host", "streams.hls_host"),
         )
-        keys = {
+        qiniu_keys = {
             "access_key": settings.qiniu_access_key,
             "secret_key": settings.qiniu_secret_key.get_secret_value(),
         }
-        url_signer = PublishUrlSigner(time.time, settings.streams_publish_url_s, QiniuAuth(**keys))
+        url_signer = PublishUrlSigner(
+            time.time, settings.streams_publish_url_s, QiniuAuth(**qiniu_keys)
+        )
         return cls(
             PiliClient(
-                QiniuClient(settings.streams_api_url, **keys),
+                QiniuClient(settings.streams_api_url, **qiniu_keys),
                 f"/v2/hubs/{quote_path_segment(settings.streams_hub)}",
             ),
             hub=settings.streams_hub,
@@ -131,8 +135,10 @@ class PiliV2:
         try:
             return _StreamInfo.model_validate(response, strict=True)
         except ValidationError as error:
-            count = error.error_count()
-            raise StreamFailed(f"Pili returned an invalid stream: {count} invalid fields") from None
+            invalid_field_count = error.error_count()
+            raise StreamFailed(
+                f"Pili returned an invalid stream: {invalid_field_count} invalid fields"
+            ) from None
 
     def _disable(self, key: str, deadline: Deadline) -> None:
         body = {"disabledTill": _DISABLED_FOREVER}

@@ -68,10 +68,16 @@ class StreamGateway(Protocol):
         """Return whether a created stream still exists."""
 
     def disable(self, key: str) -> None:
-        """Disconnect the publisher permanently. Succeeds if the stream no longer exists."""
+        """Disconnect the stream's publisher, and reject all later publishers.
+
+        With nginx-rtmp, the API's hook rejects them. Succeeds if the stream does not exist.
+        """
 
     def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
-        """Return the live streams among up to 100 keys, with the publisher's id or None."""
+        """Return the publisher's id for each live stream, by stream key.
+
+        `keys` has up to 100 stream keys. An id is None if the provider does not report it.
+        """
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
         """Return the URL at which the host publishes; the URL can expire."""

@@ -18,7 +18,10 @@ PUBLISH_SECURITY_KINDS = ("none", "static", "expiry", "expiry_sk", "dynamic")
 
 @dataclass(frozen=True)
 class UrlValidity:
-    """Expiry time, in seconds since 1970, and increasing nonce of a signed URL."""
+    """The expiry time, in seconds since 1970, and the nonce of a signed publish URL.
+
+    A later URL has a higher nonce.
+    """
 
     expires_at: int
     nonce: int
@@ -26,7 +29,7 @@ class UrlValidity:
 
 @dataclass(frozen=True)
 class PublishUrlSigner:
-    """Creates publish URLs that expire `lifetime_s` after the current time of `clock`."""
+    """Creates publish URLs; a URL with an expiry time expires after `lifetime_s`."""
 
     clock: Callable[[], float]
     lifetime_s: int
@@ -63,20 +66,20 @@ def publish_path(
     target_parts = urlsplit(target)
     parameters = dict(parse_qsl(target_parts.query, keep_blank_values=True))
 
-    def with_query(**added_parameters: object) -> str:
+    def path_with_query(**added_parameters: object) -> str:
         query = urlencode(sorted({**parameters, **added_parameters}.items()))
         return f"{target_parts.path}?{query}" if query else target_parts.path
 
     if security_kind == "none":
-        return with_query()
+        return path_with_query()
     if security_kind == "static":
-        return with_query(key=key)
+        return path_with_query(key=key)
     if security_kind == "expiry":
-        return _signed(with_query(expire=validity.expires_at), key)
+        return _sign_path(path_with_query(expire=validity.expires_at), key)
     if security_kind == "dynamic":
-        return _signed(with_query(nonce=validity.nonce), key)
+        return _sign_path(path_with_query(nonce=validity.nonce), key)
     if security_kind == "expiry_sk" and auth:
-        unsigned_path = with_query(e=validity.expires_at)
+        unsigned_path = path_with_query(e=validity.expires_at)
         return f"{unsigned_path}&token={auth.token(unsigned_path.encode())}"
     raise ValueError(
         f"cannot sign a publish URL: publishSecurity {security_kind!r} is unknown,"
@@ -84,5 +87,5 @@ def publish_path(
     )
 
 
-def _signed(unsigned_path: str, key: str) -> str:
+def _sign_path(unsigned_path: str, key: str) -> str:
     return f"{unsigned_path}&token={signature(key.encode(), unsigned_path.encode())}"

@@ -58,7 +58,7 @@ class StreamTimes:
 
     @classmethod
     def created_at(cls, moment: float, *, lifetime: timedelta) -> Self:
-        """Return the times of a stream created at `moment`, in seconds since 1970."""
+        """Return the times of a stream that is created at `moment` (seconds since 1970)."""
         created = datetime.fromtimestamp(moment, UTC)
         return cls(created, created, created + lifetime)
 
@@ -89,10 +89,9 @@ def stream_id(hub: str, key: str) -> str:
 
 
 def play_urls(document: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return the play URL of each protocol; None if the stream has no host for it.
+    """Return the play URL of each protocol; None if the protocol has no domain.
 
-    Source: Pili API v1, the stream's `hosts`. From these, the app derives the same URLs as this
-    function.
+    Source: Pili API v1, the stream's `hosts`. The app derives the same URLs from `hosts`.
     """
     live_hosts, path = document["hosts"]["live"], f"/{document['hub']}/{document['title']}"
 

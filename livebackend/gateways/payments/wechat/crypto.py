@@ -111,9 +111,11 @@ class ApiKey:
             raise ValueError(f"wechat.api_key must have {_API_KEY_BYTES} bytes")
 
     def decrypt(self, encrypted: Mapping[str, Any]) -> str:
-        """Return the decrypted text of an encrypted JSON object of WeChat Pay. Raises ValueError."""
+        """Return the text of an encrypted JSON object of WeChat Pay. Raises ValueError."""
         if encrypted.get("algorithm") != _ENCRYPTION_ALGORITHM:
-            raise ValueError(f"WeChat Pay's JSON object is not encrypted with {_ENCRYPTION_ALGORITHM}")
+            raise ValueError(
+                f"WeChat Pay's JSON object is not encrypted with {_ENCRYPTION_ALGORITHM}"
+            )
         try:
             text: str | None = utils.aes_decrypt(
                 nonce=encrypted["nonce"],

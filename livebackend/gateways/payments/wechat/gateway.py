@@ -36,13 +36,13 @@ from livebackend.gateways.payments.wechat.crypto import ApiKey, MerchantKey, Pla
 log = logging.getLogger(__name__)
 
 BILL_TIMEOUT_S = 30.0
-# The bill of a day exists from this time of the next day, in China Standard Time.
-_BILL_DUE = time_of_day(10)
+# WeChat Pay provides the bill of a day from 10:00 of the next day, in China Standard Time.
+_BILL_DUE_TIME = time_of_day(10)
 _MAX_REASON_BYTES = 80
 _CURRENCY = "CNY"
 # WeChat Pay's documentation has two spellings of these error codes.
-_UNKNOWN_ORDER = {"ORDER_NOT_EXIST", "ORDERNOTEXIST"}
-_CLOSED_ORDER = {"ORDER_CLOSED", "ORDERCLOSED"}
+_UNKNOWN_ORDER_CODES = {"ORDER_NOT_EXIST", "ORDERNOTEXIST"}
+_CLOSED_ORDER_CODES = {"ORDER_CLOSED", "ORDERCLOSED"}
 _STATE_BY_TRADE_STATE = {
     "SUCCESS": OrderState.PAID,
     "REFUND": OrderState.REFUNDED,
@@ -58,8 +58,8 @@ class WechatPayments:
     """Payment gateway for payments in the WeChat app.
 
     Verifies WeChat Pay's signatures with WeChat Pay's public key, if one is set, or with its
-    platform certificates. The gateway downloads the certificates at startup, and when a message
-    names an unknown certificate.
+    platform certificates. The gateway downloads the certificates at startup, and when a response
+    or notification names an unknown certificate.
 
     Source: WeChat Pay API v3, "APP下单", "APP调起支付", "支付成功通知".
     """
@@ -89,7 +89,7 @@ class WechatPayments:
                 serial=settings.wechat_serial,
             ),
             ApiKey(settings.wechat_api_key.get_secret_value()),
-            _public_key(settings),
+            _load_public_key(settings),
             clock=clock,
             monotonic=monotonic,
         )
@@ -156,7 +156,7 @@ class WechatPayments:
                 raise InvalidSignature("the payment is to another merchant")
             if transaction.get("trade_state") != "SUCCESS" or not _is_in_yuan(transaction):
                 raise InvalidSignature("the payment has the wrong state or currency")
-            return _payment(transaction)
+            return _parse_payment(transaction)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidSignature("malformed body") from error
 
@@ -169,12 +169,12 @@ class WechatPayments:
         """
         path = f"{_order_path(order)}?mchid={quote(self._merchant, safe='')}"
         response = self._client.call("GET", path)
-        if response.status == 404 and response.code in _UNKNOWN_ORDER:
+        if response.status == 404 and response.code in _UNKNOWN_ORDER_CODES:
             return ProviderOrder(OrderState.UNPAID)
         if response.status != 200:
             raise response.failure()
         try:
-            return self._provider_order(order, response.fields)
+            return self._parse_provider_order(order, response.fields)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise payment_failure(
                 f"order {order.order_id}: malformed response: {error!r}"
@@ -188,7 +188,10 @@ class WechatPayments:
         response = self._client.call(
             "POST", f"{_order_path(order)}/close", {"mchid": self._merchant}
         )
-        if response.status != 204 and response.code not in _UNKNOWN_ORDER | _CLOSED_ORDER:
+        if (
+            response.status != 204
+            and response.code not in _UNKNOWN_ORDER_CODES | _CLOSED_ORDER_CODES
+        ):
             raise response.failure()
 
     def refund(self, order: Order, *, reason: str) -> bool:
@@ -225,7 +228,7 @@ class WechatPayments:
         path = f"/v3/bill/tradebill?bill_date={day.isoformat()}&bill_type=ALL"
         response = self._client.call("GET", path, deadline=deadline)
         if response.code == "NO_STATEMENT_EXIST" and self._is_bill_due(day):
-            return []  # the day has no payments and no refunds
+            return []  # after 10:00, this code means: no payments or refunds on this day
         if response.code in ("NO_STATEMENT_EXIST", "STATEMENT_CREATING"):
             raise payment_failure(
                 f"the bill of {day.isoformat()} is not available yet: {response.code}"
@@ -239,7 +242,7 @@ class WechatPayments:
         except ValueError as error:
             raise payment_failure(f"the bill of {day.isoformat()} is malformed: {error}") from error
 
-    def _provider_order(self, order: Order, transaction: Mapping[str, Any]) -> ProviderOrder:
+    def _parse_provider_order(self, order: Order, transaction: Mapping[str, Any]) -> ProviderOrder:
         """Parse the transaction of a query response.
 
         Raises PaymentFailed if the order, state or currency is not an expected one. Raises
@@ -257,11 +260,11 @@ class WechatPayments:
             return ProviderOrder(state)
         if not _is_in_yuan(transaction):
             raise payment_failure(f"order {order.order_id} was not paid in yuan")
-        return ProviderOrder(state, _payment(transaction))
+        return ProviderOrder(state, _parse_payment(transaction))
 
     def _is_bill_due(self, day: date) -> bool:
-        """Return whether the day's bill exists: it does from 10:00 of the next day."""
-        due_at = datetime.combine(day + timedelta(days=1), _BILL_DUE, CHINA)
+        """Return whether it is past 10:00 of the next day, when the bill is available."""
+        due_at = datetime.combine(day + timedelta(days=1), _BILL_DUE_TIME, CHINA)
         return self._clock() >= due_at.timestamp()
 
     def _names_this_merchant(self, transaction: Mapping[str, Any]) -> bool:
@@ -289,7 +292,7 @@ def _read_text(file: str) -> str:
         raise ValueError(str(error)) from error
 
 
-def _public_key(settings: Settings) -> NamedKey | None:
+def _load_public_key(settings: Settings) -> NamedKey | None:
     """Load WeChat Pay's public key, if it is set.
 
     Raises ValueError if only one of wechat.public_key_file and wechat.public_key_id is set.
@@ -309,7 +312,7 @@ def _is_in_yuan(transaction: Mapping[str, Any]) -> bool:
     return bool(transaction["amount"].get("currency", _CURRENCY) == _CURRENCY)
 
 
-def _payment(transaction: Mapping[str, Any]) -> ProviderPayment:
+def _parse_payment(transaction: Mapping[str, Any]) -> ProviderPayment:
     """Parse the payment of a transaction.
 
     Raises ValueError, KeyError, TypeError or AttributeError for a malformed transaction.
@@ -321,10 +324,10 @@ def _payment(transaction: Mapping[str, Any]) -> ProviderPayment:
             "WeChat Pay's transaction has a wrong type in out_trade_no, transaction_id or"
             " amount.total"
         )
-    return ProviderPayment(order_id, payment_id, fen, _paid_at(transaction))
+    return ProviderPayment(order_id, payment_id, fen, _parse_paid_at(transaction))
 
 
-def _paid_at(transaction: Mapping[str, Any]) -> datetime | None:
+def _parse_paid_at(transaction: Mapping[str, Any]) -> datetime | None:
     """Return a payment's time, or None if the time is not RFC 3339 with an offset."""
     text = transaction.get("success_time")
     try:
