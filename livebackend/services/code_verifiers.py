@@ -67,19 +67,19 @@ class Purpose(StrEnum):
         return 4 if self is Purpose.REGISTER else 6
 
     def is_code(self, text: str) -> bool:
-        """Return whether a text has the form of a code for this purpose."""
+        """Return whether a text consists of as many digits as a code for this purpose."""
         return len(text) == self.digits and text.isascii() and text.isdecimal()
 
 
 def mark_verified(connection: Connection, code_ids: Sequence[uuid.UUID], purpose: Purpose) -> None:
-    """Store that codes were verified: set the state that `purpose` specifies."""
+    """Mark codes as verified, or as used if `purpose` is a password reset."""
     connection.execute(
         _MARK_VERIFIED, {"ids": code_ids, "new_state": purpose.state_after_verification}
     )
 
 
 class CodeHasher:
-    """HMAC digests of codes, salted with the id of the row.
+    """Computes HMAC digests of verification codes, salted with the id of the code.
 
     The first key creates new digests; `matches` tries all keys.
     """

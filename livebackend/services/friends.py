@@ -210,8 +210,8 @@ class Friends:
     """Friendships, friend requests and blocks, in the caller's transaction.
 
     A method that changes the relationship of two accounts locks both first, in the order of their
-    ids, so that requests about the same two accounts run one after the other. An account can have
-    `friends_max` friends, and block the same number of users.
+    ids, so that requests about the same two accounts run one after the other. `friends_max` limits
+    the friends of an account, and also the users that it blocks.
     """
 
     def __init__(self, *, friends_max: int) -> None:

@@ -43,7 +43,7 @@ class Message(NamedTuple):
     """A user's copy of a friend request, with the profile of the other user."""
 
     my_phone: str
-    # When the friend request was sent, in microseconds since 1970 UTC.
+    # The time at which the friend request was sent, in microseconds since 1970 UTC.
     sent_at_us: int
     is_applicant: bool
     accepted: bool
@@ -71,12 +71,12 @@ _FRIENDS = PreparedStatement(
 )
 
 
-def _select_requests(*, sent: bool) -> FromClause:
-    """Select the newest friend requests the user sent (or received, if not `sent`)."""
+def _select_requests(*, is_sent: bool) -> FromClause:
+    """Return a subquery: the newest friend requests that the user sent, or received."""
     friend_request = models.FriendRequest
     own_id, other_id, is_visible = (
         (friend_request.applicant_id, friend_request.addressee_id, friend_request.applicant_visible)
-        if sent
+        if is_sent
         else (
             friend_request.addressee_id,
             friend_request.applicant_id,
@@ -87,7 +87,7 @@ def _select_requests(*, sent: bool) -> FromClause:
         select(
             friend_request.sent_at_us,
             (friend_request.state == "accepted").label("accepted"),
-            (true() if sent else false()).label("is_applicant"),
+            (true() if is_sent else false()).label("is_applicant"),
             other_id.label("other_account_id"),
         )
         .where(own_id == bindparam("account_id"), is_visible)
@@ -98,7 +98,7 @@ def _select_requests(*, sent: bool) -> FromClause:
 
 
 _all_requests = union_all(
-    select(_select_requests(sent=True)), select(_select_requests(sent=False))
+    select(_select_requests(is_sent=True)), select(_select_requests(is_sent=False))
 ).subquery("copies")
 _MESSAGES = PreparedStatement(
     select(

@@ -26,7 +26,7 @@ class TokenClaims:
     token_id: str
     account_id: int
     version: int
-    # When the token expires, in seconds since 1970 UTC.
+    # The time at which the token expires, in seconds since 1970 UTC.
     expires_at: int
 
     @property

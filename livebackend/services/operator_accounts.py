@@ -88,7 +88,7 @@ def revoke(connection: Connection, phone: str) -> bool:
 
 
 def set_password(connection: Connection, phone: str, new_hash: str) -> bool:
-    """Set a password hash and revoke all login tokens.
+    """Store the hash of an account's new password; revoke all its login tokens.
 
     Returns False if no account has the phone.
     """

@@ -37,7 +37,7 @@ class RoomDetails(NamedTuple):
     # The state is `opening`, `open` or `closed`.
     state: str
     started_at: datetime
-    # When the stream provider confirmed that the stream accepts no publisher.
+    # The time at which the stream provider disabled the stream; None before.
     disabled_at: datetime | None
 
 

@@ -32,7 +32,8 @@ class PasswordHasher:
     def __init__(self, pepper: str, *, cost: int) -> None:
         self._pepper = pepper.encode()
         self._cost = cost
-        # A valid hash that no password matches. A check against this hash takes as long as others.
+        # A valid hash that no password matches. Checking a password against this hash takes as
+        # long as against a stored hash.
         self._unmatchable_hash = bcrypt.gensalt(cost).decode() + "." * 31
 
     def hash(self, password: str) -> str:
@@ -41,7 +42,7 @@ class PasswordHasher:
     def verify(self, password: str, password_hash: str | None) -> bool:
         """Return whether the password has this hash.
 
-        If `password_hash` is None, the result is False, after as much time as a check of a hash.
+        If `password_hash` is None, returns False, but takes as long as for a stored hash.
         """
         stored_hash = password_hash or self._unmatchable_hash
         try:
@@ -61,7 +62,7 @@ class PasswordHasher:
 
 
 class MachineSemaphore:
-    """A semaphore for all processes of a machine, with `permits` permits.
+    """A semaphore with `permits` permits that all processes of a machine share.
 
     A permit is a file that its holder locks: the kernel releases the lock if the process is killed.
     """
@@ -80,18 +81,18 @@ class MachineSemaphore:
     def acquire(self, permit: int) -> Iterator[None]:
         """Acquire any free permit; if none is free, wait for `permit` without a timeout."""
         with ExitStack() as stack:
-            opened_files: list[BinaryIO] = []
+            permit_files: list[BinaryIO] = []
             for path in self._paths[permit:] + self._paths[:permit]:
-                opened_files.append(stack.enter_context(path.open("rb")))
-                if _try_lock(opened_files[-1]):
+                permit_files.append(stack.enter_context(path.open("rb")))
+                if _try_lock(permit_files[-1]):
                     break
             else:
-                fcntl.flock(opened_files[0], fcntl.LOCK_EX)
+                fcntl.flock(permit_files[0], fcntl.LOCK_EX)
             yield
 
 
 class PasswordHashing:
-    """Limits concurrent password hashing by the permits of the machine.
+    """Hashes passwords; `semaphore` limits how many the machine hashes at once.
 
     At most `max_callers` threads of this process hash a password or wait for a permit.
     """

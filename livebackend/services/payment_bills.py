@@ -63,7 +63,7 @@ def compare_bill(database: Database, orders: PaymentOrders, provider: str, day: 
             row.order_id: row for row in connection.execute(_ORDERS_IN_BILL, bill_parameters)
         }
         credited_orders = connection.execute(_ORDERS_PAID_ON_DAY, day_parameters).all()
-        return _differences(entries, orders_by_id, credited_orders)
+        return _describe_differences(entries, orders_by_id, credited_orders)
 
     payments = [entry for entry in entries if not entry.refunded_fen]
     refunds = [entry for entry in entries if entry.refunded_fen]
@@ -78,14 +78,14 @@ def compare_bill(database: Database, orders: PaymentOrders, provider: str, day: 
     )
 
 
-def _differences(
+def _describe_differences(
     entries: Sequence[BillEntry],
     orders_by_id: dict[str, Row[Any]],
     credited_orders: Sequence[Row[Any]],
 ) -> list[str]:
     differences = []
     for entry in entries:
-        difference = _difference(entry, orders_by_id.get(entry.order_id))
+        difference = _describe_difference(entry, orders_by_id.get(entry.order_id))
         if difference:
             differences.append(f"order {entry.order_id}: {difference}")
     billed_order_ids = {entry.order_id for entry in entries}
@@ -97,11 +97,11 @@ def _differences(
     return differences
 
 
-def _difference(entry: BillEntry, order: Row[Any] | None) -> str | None:
+def _describe_difference(entry: BillEntry, order: Row[Any] | None) -> str | None:
     if order is None:
         return f"payment {entry.payment_id} is for an unknown order"
     if entry.refunded_fen:
-        return _refund_difference(entry, order)
+        return _describe_refund_difference(entry, order)
     if order.fen != entry.fen:
         return f"{entry.fen} fen were paid, {order.fen} were ordered"
     if order.payment_id is None:
@@ -111,7 +111,7 @@ def _difference(entry: BillEntry, order: Row[Any] | None) -> str | None:
     return None
 
 
-def _refund_difference(entry: BillEntry, order: Row[Any]) -> str | None:
+def _describe_refund_difference(entry: BillEntry, order: Row[Any]) -> str | None:
     if order.state not in ("refunding", "refunded"):
         return f"{entry.refunded_fen} fen were refunded, but the coins were not reversed"
     if entry.refunded_fen != order.fen:

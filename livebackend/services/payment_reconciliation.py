@@ -18,13 +18,13 @@ log = logging.getLogger(__name__)
 
 # The limits of one call of `run`: number of orders, and seconds.
 _MAX_ORDERS = 100
-_MAX_ROUND_S = 2
+_MAX_RUN_S = 2
 # A call of `run` stops querying a provider after this many consecutive failures. The next call
 # queries the provider again.
-_MAX_FAILURES = 3
+_MAX_CONSECUTIVE_FAILURES = 3
 # An unpaid order is closed after this number of queries. With delays of 30 s, 1 min, 2 min, … 1 h,
 # the queries take about a week. Queries about refunds have no limit.
-_MAX_ATTEMPTS = 175
+_MAX_QUERY_ATTEMPTS = 175
 
 # The time of the next query is set before the query, so that the order is queried again after a
 # crash. Use =, not IN: with IN, some plans run the subquery repeatedly, and claim several orders.
@@ -85,12 +85,12 @@ class PaymentReconciliation:
 
         After three consecutive failures of a provider, this call does not query it again.
         """
-        deadline = time.monotonic() + _MAX_ROUND_S
+        deadline = time.monotonic() + _MAX_RUN_S
         failures_by_provider = dict.fromkeys(self._orders.providers, 0)
         queried = failed = 0
         while queried < _MAX_ORDERS and time.monotonic() < deadline:
             order = self._claim(
-                [name for name, n in failures_by_provider.items() if n < _MAX_FAILURES]
+                [name for name, n in failures_by_provider.items() if n < _MAX_CONSECUTIVE_FAILURES]
             )
             if order is None:
                 break
@@ -145,8 +145,8 @@ class PaymentReconciliation:
                 exc_info=error,
             )
             succeeded = False
-        if order.query_attempts >= _MAX_ATTEMPTS:
-            self._close_order(order, f"not settled after {_MAX_ATTEMPTS} attempts")
+        if order.query_attempts >= _MAX_QUERY_ATTEMPTS:
+            self._close_order(order, f"not settled after {_MAX_QUERY_ATTEMPTS} attempts")
         return succeeded
 
     def _query_provider(self, order: Row[Any]) -> None:

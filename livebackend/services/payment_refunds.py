@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 
 _LEDGER_TIMEOUT_S = 4
 
-# The next query is due in 1 minute. The refund call ends earlier, so housekeeping does not resume
-# the refund while the call still runs.
+# Housekeeping resumes the refund after 1 minute. The call of `refund` that began the refund has
+# ended by then.
 _BEGIN_REFUND = text(
     """
     UPDATE payment_orders
@@ -59,7 +59,7 @@ _FINISH_REFUND = text(
 
 
 class RefundRefused(Exception):
-    """The order cannot be refunded, and nothing changed. The message is the reason."""
+    """The order cannot be refunded, and nothing changed. The error text is the reason."""
 
 
 class PaymentRefunds:

@@ -25,7 +25,7 @@ _OPEN_CODES = text(
     ORDER BY expires_at DESC LIMIT :limit
     """
 )
-# Each ticket has one row, whose lock makes the count exact for concurrent attempts.
+# Each ticket has one row. The statement locks the row, so that no concurrent attempt is missed.
 _COUNT_WRONG_ATTEMPT = text(
     """
     INSERT INTO code_attempts (ticket_digest, attempted_at, last_attempted_at)
@@ -84,15 +84,15 @@ class PlainCodeVerifier:
         if not ticket:
             raise WrongCode  # without a ticket, attempts cannot be counted
         connection.execute(_DELETE_OLD_ATTEMPTS)
-        attempts = connection.execute(
+        attempt_count = connection.execute(
             _COUNT_WRONG_ATTEMPT, {"ticket_digest": ticket_digest, "limit": MAX_WRONG_ATTEMPTS}
         ).scalar_one()
-        raise TooManyAttempts if attempts >= MAX_WRONG_ATTEMPTS else WrongCode
+        raise TooManyAttempts if attempt_count >= MAX_WRONG_ATTEMPTS else WrongCode
 
     def _matching_codes(
         self, connection: Connection, code: str, purpose: Purpose, phone: str | None
     ) -> list[uuid.UUID]:
-        """Return the ids of the open codes with this value."""
+        """Return the ids of the sent, unexpired verification codes that equal `code`."""
         rows = connection.execute(
             _OPEN_CODES, {"purpose": purpose, "phone": phone, "limit": _MAX_OPEN_CODES}
         )

@@ -46,7 +46,7 @@ _CLEAR_PUBLISHER = (
 
 
 class PublishAuthorization:
-    """Authorizes publishers and viewers for the hooks of the media server.
+    """Authorizes publishers and viewers of the operator's media server.
 
     `hub` is the media server's application for streams. The media server authenticates with
     `secret`; if `secret` is empty, all hook requests are rejected.
@@ -72,9 +72,9 @@ class PublishAuthorization:
     def authorize_publish(
         self, *, hub: str, stream_key: str, publish_key: str, publisher: str
     ) -> bool:
-        """Authorize a publisher; return whether the publisher has the key of an open room.
+        """Authorize a publisher; return False without the publish key of an open room.
 
-        Returns False while another publisher of the room is online.
+        Also returns False while another publisher of the room is online.
         """
         if hub != self._hub:
             return False

@@ -44,7 +44,7 @@ _REQUEST_EXISTS = text(
 
 
 class Refills:
-    """Sells coins: through payment orders, or credited directly (for development).
+    """Sells coins through payment orders, or credits them directly for development.
 
     No database connection is held while the ledger or a provider handles a request.
     """
@@ -67,7 +67,7 @@ class Refills:
         self._coins_per_yuan = coins_per_yuan
 
     def refill(self, account_id: int, *, yuan: int, request_id: str | None) -> PlacedOrder | None:
-        """Credit or order the coins for an amount of yuan; return the order, if any.
+        """Credit the coins for `yuan`, or open an order; return the order, if any.
 
         Raises RateLimited, RefillsDisabled, RequestIdReused, BalanceLimitReached, LedgerBusy,
         PaymentNotPlaced, and ServiceUnavailable with the request id for the retry.

@@ -76,7 +76,7 @@ _STORE_STREAM = (
     )
     .returning(models.Room.id)
 )
-_SET_OPEN = _STORE_STREAM.where(_is_this_room, models.Room.state == "opening").values(
+_STORE_STREAM_AND_OPEN = _STORE_STREAM.where(_is_this_room, models.Room.state == "opening").values(
     state="open", started_at=func.now()
 )
 _REPLACE_STREAM = _STORE_STREAM.where(_is_this_room, models.room_is_open)
@@ -204,7 +204,9 @@ class Rooms:
 
         return self._database.run(reserve_or_find)
 
-    def _insert_room(self, connection: Connection, room: dict[str, Any]) -> _RoomReservation | None:
+    def _insert_room(
+        self, connection: Connection, room_values: dict[str, Any]
+    ) -> _RoomReservation | None:
         room_id = connection.execute(_NEXT_ROOM_ID).scalar_one()
         reservation = _RoomReservation(
             room_id, self._stream_key(room_id), f"{self._rng.getrandbits(64):016x}"
@@ -216,7 +218,7 @@ class Rooms:
         }
         return (
             reservation
-            if connection.execute(_INSERT_ROOM, {**room, **generated_values}).first()
+            if connection.execute(_INSERT_ROOM, {**room_values, **generated_values}).first()
             else None
         )
 
@@ -228,25 +230,27 @@ class Rooms:
             # The provider may have created the stream despite the error: housekeeping disables it.
             self._close(_CLOSE_OPENING_ROOM, room_id=reservation.room_id, reason="failed")
             raise StreamNotCreated from error
-        return self._store_stream(_SET_OPEN, reservation, stream)
+        return self._store_stream(_STORE_STREAM_AND_OPEN, reservation, stream)
 
     def _ensure_stream(self, existing_room: _ExistingRoom) -> str:
         """Return the stream of an open room; recreate it if the provider deleted it."""
-        room = self._database.execute_one(_BEGIN_STREAM_CHECK, room_id=existing_room.room_id)
-        stored_stream = existing_room.stream or ""
-        if room is None:
-            return stored_stream  # another request checks the stream
-        reservation = _RoomReservation(*room)
+        checked_room = self._database.execute_one(
+            _BEGIN_STREAM_CHECK, room_id=existing_room.room_id
+        )
+        stored_stream_json = existing_room.stream or ""
+        if checked_room is None:
+            return stored_stream_json  # another request checks the stream
+        reservation = _RoomReservation(*checked_room)
         try:
             if self._gateway.exists(reservation.stream_key):
-                return stored_stream
+                return stored_stream_json
         except StreamFailed as error:
             log.warning("stream %s: existence check failed: %s", reservation.stream_key, error)
-            return stored_stream
+            return stored_stream_json
         try:
             stream = self._gateway.create(reservation.stream_key, reservation.publish_key)
         except StreamExists:
-            return stored_stream
+            return stored_stream_json
         except StreamFailed as error:
             log.error(
                 "stream %s: deleted by the provider, and its re-creation failed: %s",

@@ -112,7 +112,7 @@ class RoomStream(NamedTuple):
 
 
 class StreamCheckResult(NamedTuple):
-    """Numbers of rooms that `check_rooms` checked and closed, and streams it disabled."""
+    """Counts of a `check_rooms` call: checked rooms, closed rooms, disabled streams."""
 
     checked: int
     closed: int
@@ -166,7 +166,7 @@ class StreamMonitor:
             self.disable(closed_room)
 
     def check_rooms(self, should_continue: Callable[[], bool] = lambda: True) -> StreamCheckResult:
-        """Check all open rooms, and disable the streams of closed rooms.
+        """Check all open rooms for publishers, and disable the streams of closed rooms.
 
         `should_continue` is called before each call to the provider: the check stops if the
         function returns False. Also closes rooms that a crash left in the state `opening`.
@@ -174,28 +174,33 @@ class StreamMonitor:
         abandoned_rooms = self._database.run(
             lambda connection: _close_rooms(connection, CLOSE_ABANDONED_ROOMS, reason="abandoned")
         )
-        checked, offline_count, query_failed = self._check_open_rooms(should_continue)
-        disabled, disable_failed = self._disable_due_streams(should_continue)
-        closed = len(abandoned_rooms) + offline_count
-        return StreamCheckResult(checked, closed, disabled, failed=query_failed or disable_failed)
+        checked_count, offline_count, has_query_failed = self._check_open_rooms(should_continue)
+        disabled_count, has_disable_failed = self._disable_due_streams(should_continue)
+        closed_count = len(abandoned_rooms) + offline_count
+        return StreamCheckResult(
+            checked_count,
+            closed_count,
+            disabled_count,
+            failed=has_query_failed or has_disable_failed,
+        )
 
     def _check_open_rooms(self, should_continue: Callable[[], bool]) -> tuple[int, int, bool]:
         """Check all open rooms.
 
         Returns the numbers of checked and closed rooms, and whether the provider failed.
         """
-        checked = closed = after_id = 0
+        checked_count = closed_count = after_id = 0
         while batch := self._database.run(partial(_next_batch, after_id=after_id)):
             if not should_continue():
                 break
             try:
-                closed += len(self._check_batch(batch))
+                closed_count += len(self._check_batch(batch))
             except StreamFailed as error:
                 log.error("stream monitor: query of live publishers failed: %s", error)
-                return checked, closed, True
-            checked += len(batch)
+                return checked_count, closed_count, True
+            checked_count += len(batch)
             after_id = batch[-1].id
-        return checked, closed, False
+        return checked_count, closed_count, False
 
     def _check_batch(self, batch: Sequence[RoomStream]) -> list[RoomStream]:
         """Query the provider about rooms, update the rooms, and return the closed rooms."""
@@ -230,19 +235,19 @@ class StreamMonitor:
         )
 
     def _disable_due_streams(self, should_continue: Callable[[], bool]) -> tuple[int, bool]:
-        due_rooms = self._database.run(
+        rooms_to_disable = self._database.run(
             lambda connection: [RoomStream(*row) for row in connection.execute(_STREAMS_TO_DISABLE)]
         )
-        disabled_count, failed = 0, False
-        for room in due_rooms:
+        disabled_count, has_failed = 0, False
+        for room in rooms_to_disable:
             if not should_continue():
                 break
             error = self.disable(room)
             disabled_count += error is None
-            failed |= error is not None
+            has_failed |= error is not None
             if isinstance(error, ProviderUnavailable):
                 break  # the next call to the provider would fail too
-        return disabled_count, failed
+        return disabled_count, has_failed
 
 
 def _next_batch(connection: Connection, *, after_id: int) -> list[RoomStream]:

@@ -23,7 +23,7 @@ from livebackend.services.code_verifiers import CodeHasher, CodeVerifier, Purpos
 from livebackend.services.rate_limits import RateLimiter
 
 # The key of the rate limit `sms_total`, which counts the codes of all clients.
-_ALL_CLIENTS = "all"
+_SMS_TOTAL_KEY = "all"
 
 _ENABLED_ACCOUNT = select(models.Account.id).where(
     models.Account.phone == bindparam("phone"), models.Account.disabled_at.is_(None)
@@ -88,7 +88,7 @@ class VerificationCodes:
                 raise PhoneTaken
 
         self._database.run(check_unregistered)
-        return self._send(phone, Purpose.REGISTER, deliver=True)
+        return self._send(phone, Purpose.REGISTER, should_send=True)
 
     def send_password_reset_code(self, phone: str) -> str:
         """Send a code for a password reset; return the ticket for its verification.
@@ -97,11 +97,11 @@ class VerificationCodes:
         MessageNotSent.
         """
         account = self._database.execute_one(_ENABLED_ACCOUNT, phone=phone)
-        return self._send(phone, Purpose.RESET, deliver=account is not None)
+        return self._send(phone, Purpose.RESET, should_send=account is not None)
 
-    def _send(self, phone: str, purpose: Purpose, *, deliver: bool) -> str:
+    def _send(self, phone: str, purpose: Purpose, *, should_send: bool) -> str:
         self._rate_limits.consume("sms_phone", phone)
-        self._rate_limits.consume("sms_total", _ALL_CLIENTS)
+        self._rate_limits.consume("sms_total", _SMS_TOTAL_KEY)
         code_id, code = (
             uuid.UUID(int=self._rng.getrandbits(128), version=4),
             self.new_code(purpose),
@@ -112,7 +112,7 @@ class VerificationCodes:
             "purpose": purpose,
             # An unknown phone gets a row too, so that wrong attempts are counted. No code matches
             # the digest of this row.
-            "digest": self._hasher.hash(code_id, code if deliver else f"not {code}"),
+            "digest": self._hasher.hash(code_id, code if should_send else f"not {code}"),
             "ttl": self._ttl,
         }
 
@@ -126,7 +126,7 @@ class VerificationCodes:
         # The row is inserted first, so that each sent code has a row even after a crash.
         self._database.run(insert_code)
         try:
-            if deliver:
+            if should_send:
                 self._sms.send(phone, code)
         except SmsFailed:
             set_sms_outcome("failed")
@@ -135,5 +135,5 @@ class VerificationCodes:
         return self._verifier.issue_ticket(code_id, code)
 
     def new_code(self, purpose: Purpose) -> str:
-        """Return a random code, padded with leading zeros."""
+        """Return a random code with as many digits as `purpose` requires."""
         return f"{self._rng.randrange(10**purpose.digits):0{purpose.digits}d}"

@@ -32,7 +32,7 @@ _DELETE_CODES = delete(models.VerificationCode).where(
 
 
 def is_verified(connection: Connection, phone: str) -> bool:
-    """Return whether the phone has an unused verification."""
+    """Return whether the phone has an unused verification of the last 15 minutes."""
     is_phone_verified: bool = connection.execute(
         _SELECT_IS_VERIFIED, {"of_phone": phone}
     ).scalar_one()
@@ -40,7 +40,7 @@ def is_verified(connection: Connection, phone: str) -> bool:
 
 
 def use_verification(connection: Connection, phone: str) -> bool:
-    """Mark the verification of a phone as used; return False if the phone has none."""
+    """Mark the phone's valid verification as used; return False if there is none."""
     return connection.execute(_MARK_VERIFICATION_USED, {"of_phone": phone}).rowcount > 0
 
 

@@ -11,12 +11,12 @@ from livebackend.storage.protocol import OnLocationAssigned, StorageFailed, Stor
 
 # The maximum length of a location in the database.
 _MAX_LOCATION_LENGTH = 255
-# Less than the limit of common file systems, which is 255 bytes.
+# The maximum length of a file name. The limit of common file systems is 255 bytes.
 _MAX_NAME_BYTES = 200
 _FOLDER_NAME_PATTERN = re.compile("[0-9a-f]{32}")
 
 # The first bytes of each supported format, and its media type.
-_SIGNATURES = (
+_SIGNATURE_PATTERNS = (
     (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
     (re.compile(rb"GIF8[79]a"), "image/gif"),
@@ -99,7 +99,7 @@ class OriginalPictureStore:
         self._files.remove(Path(location).parent.name)
 
     def _clean_name(self, filename: str, *, max_length: int) -> str:
-        """Return the base name without unsafe characters; shorten it before its extension."""
+        """Return a safe file name; if it is too long, shorten it but not its extension."""
         name = _base_name(filename) or "picture"
         stem, dot, extension = name.rpartition(".")
         extension = (dot + extension)[:10] if stem else ""
@@ -118,23 +118,23 @@ def new_folder_name() -> str:
 
 def _sync_folder(folder: Path) -> None:
     """Flush a folder to disk, so that its entries survive a crash of the machine."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    folder_descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        os.fsync(folder_descriptor)
     finally:
-        os.close(descriptor)
+        os.close(folder_descriptor)
 
 
 def _base_name(filename: str) -> str:
     """Return the last part of a Unix or Windows path, without unsafe characters."""
     base_name = re.split(r"[/\\]", filename)[-1]
-    printable = "".join(character for character in base_name if character.isprintable())
-    return printable.strip().lstrip(".").strip()
+    printable_name = "".join(character for character in base_name if character.isprintable())
+    return printable_name.strip().lstrip(".").strip()
 
 
 def media_type(first_bytes: bytes) -> str | None:
-    """Return the media type of a picture by its first 16 bytes, or None."""
-    for signature, name in _SIGNATURES:
+    """Return a picture's media type from its first 16 bytes, or None if unsupported."""
+    for signature, name in _SIGNATURE_PATTERNS:
         if signature.match(first_bytes):
             return name
     return None

@@ -60,13 +60,13 @@ class ReencodingPictureStore:
         if not self._semaphore.acquire(timeout=self._queue_timeout_s):
             raise StorageFailed(f"too many concurrent uploads: waited {self._queue_timeout_s} s")
         try:
-            extension, encoded = reencode(content)
+            extension, encoded_file = reencode(content)
         finally:
             self._semaphore.release()
         folder, name = new_folder_name(), f"picture.{extension}"
         location = f"{self._public_url}/pictures/{folder}/{name}"
         on_location_assigned(location)
-        self._files.write(folder, name, io.BytesIO(encoded))
+        self._files.write(folder, name, io.BytesIO(encoded_file))
         return location
 
     def remove(self, location: str) -> None:
@@ -119,23 +119,23 @@ def _convert_to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
     """Convert a picture from its ICC profile to sRGB; ignore an invalid profile."""
     try:
         source_profile = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = ImageCms.profileToProfile(
+        converted_picture = ImageCms.profileToProfile(
             picture, source_profile, ImageCms.createProfile("sRGB")
         )
     except (ImageCms.PyCMSError, OSError):
         return picture
-    return converted or picture
+    return converted_picture or picture
 
 
 def _encode(picture: Image.Image) -> tuple[str, bytes]:
-    """Return the file name extension and the bytes of a picture."""
+    """Encode a picture as JPEG or PNG; return the file name extension and the bytes."""
     # Only the pixels are copied: otherwise, Pillow would also save the metadata of the upload.
     pixels = Image.new(picture.mode, picture.size)
     pixels.paste(picture)
-    encoded = io.BytesIO()
+    encoded_file = io.BytesIO()
     is_opaque = picture.mode == "RGB" or picture.getchannel("A").getextrema() == (255, 255)
     if is_opaque:
-        pixels.convert("RGB").save(encoded, "JPEG", quality=_JPEG_QUALITY, optimize=True)
-        return "jpg", encoded.getvalue()
-    pixels.save(encoded, "PNG", optimize=True)
-    return "png", encoded.getvalue()
+        pixels.convert("RGB").save(encoded_file, "JPEG", quality=_JPEG_QUALITY, optimize=True)
+        return "jpg", encoded_file.getvalue()
+    pixels.save(encoded_file, "PNG", optimize=True)
+    return "png", encoded_file.getvalue()

@@ -102,8 +102,8 @@ class LogViews(View):
         services.authentication.reauthenticate(
             account, password=params.oldPassword, address=self.request.address
         )
-        updated = services.accounts.change_password(account, params.password)
-        return success(services.login_tokens.issue(updated, lifetime_s=params.expire_in))
+        updated_account = services.accounts.change_password(account, params.password)
+        return success(services.login_tokens.issue(updated_account, lifetime_s=params.expire_in))
 
     @operation(
         "forgot",

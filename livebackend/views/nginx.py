@@ -16,17 +16,17 @@ def hook(request: Request) -> Response:
     """Respond with 2xx to allow publishing or watching; any other status denies it.
 
     nginx's RTMP module sends `call`, `app`, `name`, `clientid` and the parameters of the publish
-    URL. deploy/nginx-rtmp.conf sends `call=watch`.
+    URL. For a viewer, deploy/nginx-rtmp.conf sends `call=watch`.
     """
     _check_caller(request)
     fields = {name: _valid_text(value) for name, value in request.params.items()}
-    call, stream_key = fields.get("call"), fields.get("name", "")
+    hook_call, stream_key = fields.get("call"), fields.get("name", "")
     authorization = request.services.publish_authorization
     publisher = fields.get("clientid", "")[:_MAX_PUBLISHER_LENGTH]
-    if call == "publish_done":
+    if hook_call == "publish_done":
         authorization.publisher_left(stream_key=stream_key, publisher=publisher)
         return Response(status=204)
-    if call == "publish":
+    if hook_call == "publish":
         is_allowed = authorization.authorize_publish(
             hub=fields.get("app", ""),
             stream_key=stream_key,
@@ -34,7 +34,7 @@ def hook(request: Request) -> Response:
             publisher=publisher,
         )
     else:
-        is_allowed = call == "watch" and authorization.may_watch(stream_key)
+        is_allowed = hook_call == "watch" and authorization.may_watch(stream_key)
     if not is_allowed:
         raise InvalidRequest(403, "stream", ErrorReason.ROOM_NOT_OPEN)
     return Response(status=204)

@@ -28,16 +28,18 @@ def page(request: Request) -> Response:
     # A request without Accept-Encoding gets an uncompressed response. RFC 9110 allows gzip here,
     # but clients that omit this header do not decompress the response.
     has_accept_encoding = "Accept-Encoding" in request.headers
-    is_zipped = bool(has_accept_encoding and request.accept_encoding.acceptable_offers(["gzip"]))
+    is_compressed = bool(
+        has_accept_encoding and request.accept_encoding.acceptable_offers(["gzip"])
+    )
     response = Response(
-        body=stored_page.gzip_body if is_zipped else stored_page.body,
+        body=stored_page.gzip_body if is_compressed else stored_page.body,
         content_type=stored_page.content_type,
         charset="utf-8" if stored_page.content_type.startswith("text/") else None,
         # RFC 9110 requires different ETags for the compressed and the uncompressed response.
-        etag=f"{stored_page.etag}-gzip" if is_zipped else stored_page.etag,
+        etag=f"{stored_page.etag}-gzip" if is_compressed else stored_page.etag,
         conditional_response=True,
     )
-    if is_zipped:
+    if is_compressed:
         response.content_encoding = "gzip"
     response.headers.update(stored_page.headers)
     return response

@@ -32,9 +32,9 @@ def callback(request: Request) -> Response:
 
 def _read_body(request: Request) -> bytes:
     """Return the request body, and rewind the body for the form parser."""
-    limits = request.registry.request_limits["pili"]
-    if (request.content_length or 0) > limits.max_body_bytes:
-        raise InvalidRequest(413, "body", ErrorReason.TOO_LARGE, max=limits.max_body_bytes)
+    request_limits = request.registry.request_limits["pili"]
+    if (request.content_length or 0) > request_limits.max_body_bytes:
+        raise InvalidRequest(413, "body", ErrorReason.TOO_LARGE, max=request_limits.max_body_bytes)
     body: bytes = request.body_file.read()
     request.environ["wsgi.input"] = BytesIO(body)
     return body

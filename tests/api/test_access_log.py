@@ -18,13 +18,15 @@ from tests.support.servers import Server, hardened_settings, running_server
 
 
 def request_counts(app: App) -> dict[tuple[str, str], float]:
-    """Return the request counts of the metrics by operation and result code."""
-    counts = {}
+    """Read the metrics; return the number of requests by operation and result code."""
+    request_count_by_result = {}
     for metric in app.registry.services.metrics.registry.collect():
         for sample in metric.samples:
             if sample.name == "livebackend_request_duration_seconds_count":
-                counts[sample.labels["operation"], sample.labels["result"]] = sample.value
-    return counts
+                request_count_by_result[sample.labels["operation"], sample.labels["result"]] = (
+                    sample.value
+                )
+    return request_count_by_result
 
 
 class TestAccessLog:
@@ -41,14 +43,14 @@ class TestAccessLog:
         assert record.name == "livebackend.access"
         fields = record.fields  # type: ignore[attr-defined]
         duration_ms, client_hash = fields.pop("duration_ms"), fields.pop("client_hash")
-        (account,) = (
+        (account_id,) = (
             row["id"] for row in database_state.rows("accounts") if row["phone"] == ann.phone
         )
         assert fields == {
             "operation": "search",
             "result": "0007",
             "status": 200,
-            "account": account,
+            "account": account_id,
         }
         assert 0 < duration_ms < 10_000
         assert re.fullmatch("[0-9a-f]{32}", client_hash)
@@ -65,8 +67,8 @@ class TestAccessLog:
 
         first_hash = client_hash("203.0.113.7")
         assert first_hash == client_hash("203.0.113.7") != client_hash("203.0.113.8")
-        # The hash has a secret key. Without a key, a reader of the log could hash all addresses and
-        # find the one with this hash.
+        # The hash is computed with a secret key. Without a key, a reader of the log could hash all
+        # IPv4 addresses and compare the hashes.
         assert first_hash != sha256(b"203.0.113.7").hexdigest()[:32]
 
     def test_request_to_an_unknown_path_is_logged_without_the_path(
@@ -92,8 +94,10 @@ class TestRequestMetrics:
         ann.post("/friend", search="1", userId="13800000009")
         ann.post("/nowhere")
         counts_after = request_counts(app)
-        increases = {key: counts_after[key] - counts_before.get(key, 0) for key in counts_after}
-        assert {key: count for key, count in increases.items() if count} == {
+        increase_by_result = {
+            key: counts_after[key] - counts_before.get(key, 0) for key in counts_after
+        }
+        assert {key: count for key, count in increase_by_result.items() if count} == {
             ("search", "0000"): 1,
             ("search", "0007"): 2,
             ("none", "0003"): 1,

@@ -8,10 +8,12 @@ from livebackend.api.errors import InvalidRequest
 from livebackend.api.forms import RequestLimits, read_form
 
 LIMITS = RequestLimits(max_body_bytes=100, max_fields=3, query_allowed=False)
-URLENCODED = "application/x-www-form-urlencoded"
+URLENCODED_CONTENT_TYPE = "application/x-www-form-urlencoded"
 
 
-def request(body: bytes = b"", content_type: str = URLENCODED, query: str = "") -> Request:
+def request(
+    body: bytes = b"", content_type: str = URLENCODED_CONTENT_TYPE, query: str = ""
+) -> Request:
     new_request = Request.blank(f"/x?{query}" if query else "/x", method="POST", body=body)
     new_request.environ["CONTENT_TYPE"] = content_type
     return new_request
@@ -36,7 +38,7 @@ def test_query_string_is_parsed_if_allowed() -> None:
         (request(b"a=1", query="b=2"), 400, ErrorReason.QUERY_NOT_ALLOWED),
         (request(b"a=1", content_type="application/json"), 415, ErrorReason.UNSUPPORTED_MEDIA_TYPE),
         (
-            request(b"a=1", content_type=f"{URLENCODED}; charset=gbk"),
+            request(b"a=1", content_type=f"{URLENCODED_CONTENT_TYPE}; charset=gbk"),
             415,
             ErrorReason.UNSUPPORTED_MEDIA_TYPE,
         ),

@@ -58,9 +58,9 @@ def test_page_is_revalidated_by_its_etag(path: str, browser: Any) -> None:
 
 @pytest.mark.parametrize("path", ["/docs", "/demo"])
 def test_assets_of_a_page_are_immutable(path: str, browser: Any) -> None:
-    page_assets = asset_paths(browser.get(path).text)
-    assert len(page_assets) > 3
-    for asset in page_assets:
+    asset_paths_of_page = asset_paths(browser.get(path).text)
+    assert len(asset_paths_of_page) > 3
+    for asset in asset_paths_of_page:
         response = browser.get(f"/{asset}")
         assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable"
         assert response.headers["X-Content-Type-Options"] == "nosniff"

@@ -11,11 +11,19 @@ from livebackend.api.routes import PATHS
 from tests.support.api import ApiClient, UserClient
 
 STATUSES = {200, 400, 404, 405, 413, 415, 503}
-FORM = "application/x-www-form-urlencoded"
-MULTIPART = "multipart/form-data; boundary=x"
+FORM_CONTENT_TYPE = "application/x-www-form-urlencoded"
+MULTIPART_CONTENT_TYPE = "multipart/form-data; boundary=x"
 
 paths = st.sampled_from([f"/{path}" for path in PATHS])
-content_types = st.sampled_from([FORM, MULTIPART, FORM + "; charset=utf-8", "", "text/plain"])
+content_types = st.sampled_from(
+    [
+        FORM_CONTENT_TYPE,
+        MULTIPART_CONTENT_TYPE,
+        FORM_CONTENT_TYPE + "; charset=utf-8",
+        "",
+        "text/plain",
+    ]
+)
 PARAMETER_NAMES = """
     token userId password register gender nickname headImage code_v code img expire_in title live
     leave friendlist messagelist search add dealMessage delete verifyId objectId behaviour
@@ -45,9 +53,9 @@ def send(api: ApiClient, path: str, body: bytes, content_type: str) -> None:
 class TestRandomBytes:
     @settings(max_examples=300)
     @given(path=paths, body=st.binary(max_size=2000), content_type=content_types)
-    @example(path="/list", body=b"\0", content_type=FORM)
-    @example(path="/list", body=b"%", content_type=FORM)
-    @example(path="/upload", body=b"--x\r\n\r\n--x--", content_type=MULTIPART)
+    @example(path="/list", body=b"\0", content_type=FORM_CONTENT_TYPE)
+    @example(path="/list", body=b"%", content_type=FORM_CONTENT_TYPE)
+    @example(path="/upload", body=b"--x\r\n\r\n--x--", content_type=MULTIPART_CONTENT_TYPE)
     def test_random_body_gets_an_envelope(
         self, path: str, body: bytes, content_type: str, api: ApiClient
     ) -> None:
@@ -86,7 +94,10 @@ class TestRandomBytes:
     ) -> None:
         disposition = b'--x\r\nContent-Disposition: form-data; name="img"; filename="'
         send(
-            api, path, disposition + filename + b'"\r\n\r\n' + content + b"\r\n--x--\r\n", MULTIPART
+            api,
+            path,
+            disposition + filename + b'"\r\n\r\n' + content + b"\r\n--x--\r\n",
+            MULTIPART_CONTENT_TYPE,
         )
 
 
@@ -98,7 +109,7 @@ class TestRandomForms:
     def test_random_form_without_login_token_gets_an_envelope(
         self, path: str, form: dict[str, str], api: ApiClient
     ) -> None:
-        send(api, path, urlencode(form, errors="surrogatepass").encode(), FORM)
+        send(api, path, urlencode(form, errors="surrogatepass").encode(), FORM_CONTENT_TYPE)
 
     @settings(max_examples=500)
     @given(path=paths, form=forms, selector=parameter_names)
@@ -106,4 +117,4 @@ class TestRandomForms:
         self, path: str, form: dict[str, str], selector: str, ann: UserClient, ben: UserClient
     ) -> None:
         form = {**form, selector: "1", "token": ann.token}
-        send(ann, path, urlencode(form, errors="surrogatepass").encode(), FORM)
+        send(ann, path, urlencode(form, errors="surrogatepass").encode(), FORM_CONTENT_TYPE)

@@ -7,8 +7,8 @@ from livebackend.api.result_codes import ResultCode
 from livebackend.config.settings import Settings
 from tests.support.api import App
 
-# By operation: routes, selector and result codes of the API document. This server adds 0011 and
-# 0012 to operations with a login token, and 0007 to `add`.
+# By operation: routes, selector and result codes. All values are those of the API document, except
+# that this server adds 0011 and 0012 to operations with a login token, and 0007 to `add`.
 DOCUMENTED_OPERATIONS = {
     "send_code": (("register",), None, "0000 0001 0002"),
     "verify_code": (("register",), None, "0000 0004 0005"),
@@ -52,7 +52,7 @@ def declared_operations(app: App) -> dict[str, Operation]:
 def test_operations_match_the_api_document_and_the_extensions(
     declared_operations: dict[str, Operation],
 ) -> None:
-    actual = {
+    declared_values = {
         name: (
             operation.routes,
             operation.selector,
@@ -60,11 +60,11 @@ def test_operations_match_the_api_document_and_the_extensions(
         )
         for name, operation in declared_operations.items()
     }
-    assert actual == DOCUMENTED_OPERATIONS | EXTENSION_OPERATIONS
-    extensions = {
+    assert declared_values == DOCUMENTED_OPERATIONS | EXTENSION_OPERATIONS
+    extension_names = {
         name for name, operation in declared_operations.items() if not operation.documented
     }
-    assert extensions == set(EXTENSION_OPERATIONS)
+    assert extension_names == set(EXTENSION_OPERATIONS)
 
 
 def test_operation_titles_are_in_english_and_chinese(
@@ -86,10 +86,10 @@ def test_operation_verify_code_is_selected_by_its_parameters(
 def test_operations_with_slow_work_outside_the_database_hold_no_transaction(
     declared_operations: dict[str, Operation],
 ) -> None:
-    without_transaction = {
+    operations_without_transaction = {
         name for name, operation in declared_operations.items() if not operation.transaction
     }
-    assert without_transaction == {
+    assert operations_without_transaction == {
         *("send_code", "register", "upload", "log_in", "live", "leave", "refill", "send_gift"),
         *("change_password", "forgot_password", "reset_password", "change_profile", "remove"),
         "heartbeat",
@@ -99,19 +99,21 @@ def test_operations_with_slow_work_outside_the_database_hold_no_transaction(
 def test_expected_operations_are_declared_read_only_or_authenticated_in_the_query(
     declared_operations: dict[str, Operation],
 ) -> None:
-    read_only = {name for name, operation in declared_operations.items() if operation.read_only}
-    assert read_only == {"friendlist", "messagelist", "livelist", "search"}
-    authenticates_in_query = {
+    read_only_operations = {
+        name for name, operation in declared_operations.items() if operation.read_only
+    }
+    assert read_only_operations == {"friendlist", "messagelist", "livelist", "search"}
+    operations_authenticated_in_query = {
         name for name, operation in declared_operations.items() if operation.authenticates_in_query
     }
-    assert authenticates_in_query == {"friendlist", "messagelist", "send_gift"}
+    assert operations_authenticated_in_query == {"friendlist", "messagelist", "send_gift"}
 
 
 def test_every_rate_limit_is_a_setting(declared_operations: dict[str, Operation]) -> None:
-    limits = {
+    rate_limit_names = {
         limit for operation in declared_operations.values() for limit in operation.rate_limits
     }
-    assert {f"limits.{limit}" for limit in limits} <= set(Settings.fields_by_name())
+    assert {f"limits.{limit}" for limit in rate_limit_names} <= set(Settings.fields_by_name())
 
 
 def test_result_codes_are_0000_to_0013() -> None:

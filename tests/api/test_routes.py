@@ -10,7 +10,7 @@ from tests.support.database_state import DatabaseState
 
 INVALID_REQUEST_BODY = {"result": "0003", "message": None}
 PHONE = "13800000009"
-FORM = "application/x-www-form-urlencoded"
+FORM_CONTENT_TYPE = "application/x-www-form-urlencoded"
 SELECTORS = {
     "/register": ["register"],
     "/room": ["live", "leave"],
@@ -120,9 +120,9 @@ class TestForms:
             ("text/plain", ""),
             ("application/octet-stream", ""),
             ("multipart/mixed; boundary=x", ""),
-            (FORM + "; charset=gbk", ""),
-            (FORM + "; charset=utf-16", ""),
-            (FORM, "gzip"),
+            (FORM_CONTENT_TYPE + "; charset=gbk", ""),
+            (FORM_CONTENT_TYPE + "; charset=utf-16", ""),
+            (FORM_CONTENT_TYPE, "gzip"),
             ("", ""),
             ("nonsense", ""),
         ],
@@ -141,7 +141,13 @@ class TestForms:
         assert is_rejected(response, 415, "body; reason=unsupported_media_type")
 
     @pytest.mark.parametrize(
-        "content_type", [FORM, FORM + "; charset=UTF-8", FORM + ';charset="utf-8"', FORM.upper()]
+        "content_type",
+        [
+            FORM_CONTENT_TYPE,
+            FORM_CONTENT_TYPE + "; charset=UTF-8",
+            FORM_CONTENT_TYPE + ';charset="utf-8"',
+            FORM_CONTENT_TYPE.upper(),
+        ],
     )
     def test_utf8_charset_is_accepted_in_any_spelling(
         self, content_type: str, ann: UserClient
@@ -164,10 +170,10 @@ class TestForms:
     def test_body_over_the_size_limit_is_413(
         self, path: str, max_bytes: int, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        response = api.post_bytes(f"/{path}", b"x=" + b"y" * (max_bytes - 2), FORM)
+        response = api.post_bytes(f"/{path}", b"x=" + b"y" * (max_bytes - 2), FORM_CONTENT_TYPE)
         assert response.status in (200, 404)
         with database_state.assert_unchanged():
-            response = api.post_bytes(f"/{path}", b"x=" + b"y" * (max_bytes - 1), FORM)
+            response = api.post_bytes(f"/{path}", b"x=" + b"y" * (max_bytes - 1), FORM_CONTENT_TYPE)
         assert is_rejected(response, 413, f"body; reason=too_large; max={max_bytes}")
 
     @pytest.mark.parametrize(
@@ -178,12 +184,12 @@ class TestForms:
     ) -> None:
         with database_state.assert_unchanged():
             for body in (f"{form}&friendlist=1", f"messagelist=1&{form}"):
-                response = ann.post_bytes("/list", body.encode(), FORM)
+                response = ann.post_bytes("/list", body.encode(), FORM_CONTENT_TYPE)
                 assert is_rejected(response, 400, "parameter; reason=duplicate_parameter")
 
     @pytest.mark.parametrize("form", [b"x=%ff", b"%ff=x", b"x=\xff", b"x=%ed%a0%80", b"x=%c0%80"])
     def test_urlencoded_bytes_that_are_not_utf8_are_400(self, form: bytes, ann: UserClient) -> None:
-        response = ann.post_bytes("/list", b"friendlist=1&" + form, FORM)
+        response = ann.post_bytes("/list", b"friendlist=1&" + form, FORM_CONTENT_TYPE)
         assert is_rejected(response, 400, "form; reason=malformed_form")
 
     def test_urlencoded_form_with_more_than_100_fields_is_400(self, ann: UserClient) -> None:
@@ -191,14 +197,14 @@ class TestForms:
         assert ann.post_form("/list", form | {f"x{n}": "1" for n in range(98)}).result == "0000"
         response = ann.post_form("/list", form | {f"x{n}": "1" for n in range(99)})
         assert is_rejected(response, 400, "form; reason=too_many_fields; max=100")
-        response = ann.post_bytes("/list", b"&" * 101, FORM)
+        response = ann.post_bytes("/list", b"&" * 101, FORM_CONTENT_TYPE)
         assert response.status == 400
 
     def test_urlencoded_plus_is_decoded_as_a_space_and_percent_escapes_as_utf8(
         self, ann: UserClient, database_state: DatabaseState
     ) -> None:
         body = f"token={ann.token}&live=1&title=a+%E4%BD%A0%2B".encode()
-        assert ann.post_bytes("/room", body, FORM).result == "0000"
+        assert ann.post_bytes("/room", body, FORM_CONTENT_TYPE).result == "0000"
         assert database_state.rows("rooms")[0]["title"] == "a 你+"
 
 
@@ -206,12 +212,12 @@ class TestMultipart:
     def send(self, api: ApiClient, body: bytes, content_type: str = "") -> ApiResponse:
         return api.post_bytes("/list", body, content_type or "multipart/form-data; boundary=x")
 
-    def part(self, name: str, value: str, attributes: str = "") -> bytes:
+    def new_part(self, name: str, value: str, attributes: str = "") -> bytes:
         part_header = f'--x\r\nContent-Disposition: form-data; name="{name}"{attributes}\r\n\r\n'
         return f"{part_header}{value}\r\n".encode()
 
     def test_multipart_form_is_accepted(self, ann: UserClient) -> None:
-        body = self.part("token", ann.token) + self.part("friendlist", "1") + b"--x--\r\n"
+        body = self.new_part("token", ann.token) + self.new_part("friendlist", "1") + b"--x--\r\n"
         assert self.send(ann, body).result == "0000"
 
     @pytest.mark.parametrize(
@@ -226,7 +232,7 @@ class TestMultipart:
     def test_multipart_form_with_a_wrong_or_missing_boundary_is_400(
         self, content_type: str, ann: UserClient
     ) -> None:
-        body = self.part("token", ann.token) + self.part("friendlist", "1") + b"--x--\r\n"
+        body = self.new_part("token", ann.token) + self.new_part("friendlist", "1") + b"--x--\r\n"
         response = self.send(ann, body, content_type)
         assert is_rejected(response, 400, "form; reason=malformed_form")
 
@@ -252,20 +258,20 @@ class TestMultipart:
         assert is_rejected(self.send(ann, body), 400, "form; reason=malformed_form")
 
     def test_duplicate_name_in_a_multipart_form_is_400(self, ann: UserClient) -> None:
-        body = self.part("friendlist", "1") * 2 + b"--x--\r\n"
+        body = self.new_part("friendlist", "1") * 2 + b"--x--\r\n"
         assert is_rejected(self.send(ann, body), 400, "parameter; reason=duplicate_parameter")
 
     def test_multipart_form_with_more_than_100_fields_is_400(self, ann: UserClient) -> None:
-        body = b"".join(self.part(f"f{n}", "1") for n in range(101)) + b"--x--\r\n"
+        body = b"".join(self.new_part(f"f{n}", "1") for n in range(101)) + b"--x--\r\n"
         assert self.send(ann, body).status == 400
 
     def test_uploaded_file_is_not_read_as_a_selector_or_token(self, ann: UserClient) -> None:
         filename_attribute = '; filename="1"'
-        body = self.part("friendlist", "1", filename_attribute) + b"--x--\r\n"
+        body = self.new_part("friendlist", "1", filename_attribute) + b"--x--\r\n"
         assert is_rejected(self.send(ann, body), 404, "form; reason=no_selector")
         body = (
-            self.part("token", ann.token, filename_attribute)
-            + self.part("friendlist", "1")
+            self.new_part("token", ann.token, filename_attribute)
+            + self.new_part("friendlist", "1")
             + b"--x--\r\n"
         )
         assert self.send(ann, body).result == "0012"

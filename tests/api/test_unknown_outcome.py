@@ -14,7 +14,7 @@ from tests.support.api import PASSWORD, ApiClient, ApiResponse, App, UserClient
 from tests.support.database_state import DatabaseState
 from tests.support.payments import FAKE_PAYMENTS
 
-Call = Callable[[UserClient, UserClient], ApiResponse]
+SendRequest = Callable[[UserClient, UserClient], ApiResponse]
 
 
 # Operations whose retry writes to the database again, for example another verification code.
@@ -33,34 +33,34 @@ class ConnectionLoss:
     def __init__(self, app: App) -> None:
         self._dialect = app.registry.services.database.engine.dialect
 
-    def count_commits(self, call: Callable[[], ApiResponse]) -> int:
+    def count_commits(self, send_request: Callable[[], ApiResponse]) -> int:
         """Send a request and return the number of its COMMITs."""
-        response, commits = self._run(call, lost_commit_number=0)
+        response, commit_count = self._run(send_request, lost_commit_number=0)
         assert response.result == "0000", response
-        return commits
+        return commit_count
 
     def send_and_disconnect(
-        self, call: Callable[[], ApiResponse], *, commit_number: int
+        self, send_request: Callable[[], ApiResponse], *, commit_number: int
     ) -> ApiResponse:
-        """Send a request; close its database connection after COMMIT `commit_number`."""
-        return self._run(call, lost_commit_number=commit_number)[0]
+        """Send a request; close its connection after its `commit_number`-th COMMIT."""
+        return self._run(send_request, lost_commit_number=commit_number)[0]
 
     def _run(
-        self, call: Callable[[], ApiResponse], *, lost_commit_number: int
+        self, send_request: Callable[[], ApiResponse], *, lost_commit_number: int
     ) -> tuple[ApiResponse, int]:
-        original_commit, commits = self._dialect.do_commit, 0
+        original_commit, commit_count = self._dialect.do_commit, 0
 
         def do_commit(connection: Any) -> None:
-            nonlocal commits
-            commits += 1
+            nonlocal commit_count
+            commit_count += 1
             original_commit(connection)
-            if commits == lost_commit_number:
+            if commit_count == lost_commit_number:
                 connection.driver_connection.close()
                 raise psycopg2.OperationalError("server closed the connection unexpectedly")
 
         self._dialect.do_commit = do_commit
         try:
-            return call(), commits
+            return send_request(), commit_count
         finally:
             self._dialect.do_commit = original_commit
 
@@ -90,10 +90,10 @@ def befriend(ann: UserClient, ben: UserClient) -> ApiResponse:
     return deal_with_only_message(ann, ben, "accept")
 
 
-CODE = "1234"
-PICTURE = [("img", "ann.png", b"\x89PNG\r\n\x1a\n" + b"x" * 40)]
+VERIFICATION_CODE = "1234"
+UPLOADED_FILES = [("img", "ann.png", b"\x89PNG\r\n\x1a\n" + b"x" * 40)]
 # By operation: preparation, request, default result code, result code of the retry.
-COMMIT_CASES: dict[str, tuple[Call | None, Call, str, str]] = {
+COMMIT_CASES: dict[str, tuple[SendRequest | None, SendRequest, str, str]] = {
     "register": (
         None,
         lambda ann, _: ann.post(
@@ -110,13 +110,13 @@ COMMIT_CASES: dict[str, tuple[Call | None, Call, str, str]] = {
     ),
     "upload": (
         None,
-        lambda ann, _: ann.post_form("/upload", {"token": ann.token}, upload_files=PICTURE),
+        lambda ann, _: ann.post_form("/upload", {"token": ann.token}, upload_files=UPLOADED_FILES),
         "0006",
         "0000",
     ),
     "verify_code": (
         None,
-        lambda ann, _: ann.post("/register", code_v=CODE, code=CODE),
+        lambda ann, _: ann.post("/register", code_v=VERIFICATION_CODE, code=VERIFICATION_CODE),
         "0004",
         "0000",
     ),
@@ -210,20 +210,20 @@ class TestOperationsThatWrite:
         api: ApiClient,
         database_state: DatabaseState,
     ) -> None:
-        prepare, call, default_code, _ = COMMIT_CASES[name]
+        prepare, send_request, default_result_code, _ = COMMIT_CASES[name]
         if prepare:
             prepare(ann, ben)
-        commits = connection_loss.count_commits(lambda: call(ann, ben))
-        assert commits
-        for commit_number in range(1, commits + 1):
+        commit_count = connection_loss.count_commits(lambda: send_request(ann, ben))
+        assert commit_count
+        for commit_number in range(1, commit_count + 1):
             database_state.empty()
             users = [api.register_user(user.phone) for user in (ann, ben)]
             if prepare:
                 prepare(*users)
             response = connection_loss.send_and_disconnect(
-                partial(call, *users), commit_number=commit_number
+                partial(send_request, *users), commit_number=commit_number
             )
-            assert (response.status, response.result) == (503, default_code)
+            assert (response.status, response.result) == (503, default_result_code)
             assert response.headers["X-Request-Outcome"] == "unknown"
             assert int(response.headers["Retry-After"]) > 0
 
@@ -236,17 +236,19 @@ class TestOperationsThatWrite:
         api: ApiClient,
         database_state: DatabaseState,
     ) -> None:
-        prepare, call, _, retry_code = COMMIT_CASES[name]
+        prepare, send_request, _, retry_result_code = COMMIT_CASES[name]
         if prepare:
             prepare(ann, ben)
-        commits = connection_loss.count_commits(lambda: call(ann, ben))
+        commit_count = connection_loss.count_commits(lambda: send_request(ann, ben))
         database_state.empty()
         ann, ben = api.register_user(ann.phone), api.register_user(ben.phone)
         if prepare:
             prepare(ann, ben)
-        connection_loss.send_and_disconnect(lambda: call(ann, ben), commit_number=commits)
+        connection_loss.send_and_disconnect(
+            lambda: send_request(ann, ben), commit_number=commit_count
+        )
         with nullcontext() if name in NOT_IDEMPOTENT else database_state.assert_unchanged():
-            assert call(ann, ben).result == retry_code
+            assert send_request(ann, ben).result == retry_result_code
 
 
 def test_retry_of_a_refill_with_unknown_outcome_returns_the_same_order(
