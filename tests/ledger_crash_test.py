@@ -35,8 +35,8 @@ from tests.support.application import DEVELOPMENT_INI, DEVELOPMENT_SECRET
 from tests.support.postgres_node import Node, create_data_directory, socket_directory
 from tests.support.servers import free_port, start_server, wait_until_up
 
-CLIENTS = 32
-USERS = 40
+CLIENT_COUNT = 32
+USER_COUNT = 40
 # Longer than the slowest response: a client must not retry a request that a worker still processes.
 RESPONSE_TIMEOUT_S = 15
 RETRY_FOR_S = 60
@@ -49,21 +49,21 @@ _COIN_SUMS = text(
     """
 )
 _INSERT_USER = text("INSERT INTO accounts (phone, password_hash) VALUES (:phone, 'x') RETURNING id")
-_TRANSFERS = text("SELECT actor_id, request_id, amount FROM transfers")
-_ACTORS = text("SELECT owner_id, id FROM coin_accounts WHERE owner_id IS NOT NULL")
+_SELECT_TRANSFERS = text("SELECT actor_id, request_id, amount FROM transfers")
+_SELECT_ACTORS = text("SELECT owner_id, id FROM coin_accounts WHERE owner_id IS NOT NULL")
 
 
 @dataclass
 class Request:
     """A request of a client, and its final result code."""
 
-    account: int
+    account_id: int
     request_id: str
     method: Callable[..., object]
     params: dict[str, Any]
     coins: int
     result: str | None = None
-    retries: int = 0
+    retry_count: int = 0
 
 
 @dataclass
@@ -78,10 +78,10 @@ class Run:
     requests: list[Request] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     kill_counts: Counter[str] = field(default_factory=Counter)
-    sum_checks: int = 0
+    sum_check_count: int = 0
 
     def run_client(self, client_number: int) -> None:
-        """Send random requests one by one, and retry each until it has a response."""
+        """Send random requests one by one; retry each until its outcome is known."""
         rng = random.Random(self.seed * 1000 + client_number)
         while time.monotonic() < self.deadline:
             request = self.random_request(
@@ -92,7 +92,7 @@ class Run:
             while request.result is None and time.monotonic() < retry_until:
                 request.result = self.send(request, rng.choice(self.ports))
                 if request.result is None:
-                    request.retries += 1
+                    request.retry_count += 1
                     time.sleep(0.05)
             if request.result is None:
                 self.errors.append(
@@ -100,22 +100,22 @@ class Run:
                 )
 
     def random_request(self, rng: random.Random, request_id: str) -> Request:
-        account, host = rng.sample(list(self.phones), 2)
+        account_id, host_id = rng.sample(list(self.phones), 2)
         if rng.random() < 0.5:
-            host = min(self.phones)  # one host receives half of the gifts
-        if rng.random() < 0.2 or host == account:
+            host_id = min(self.phones)  # one host receives half of the gifts
+        if rng.random() < 0.2 or host_id == account_id:
             money = rng.choice(["10", "50", "100"])
-            return Request(account, request_id, Client.refill, {"money": money}, int(money))
+            return Request(account_id, request_id, Client.refill, {"money": money}, int(money))
         coins = rng.randint(1, 40)
-        gift = {"object": self.phones[host], "value": str(coins), "description": "a rose"}
-        return Request(account, request_id, Client.send_gift, gift, coins)
+        gift = {"object": self.phones[host_id], "value": str(coins), "description": "a rose"}
+        return Request(account_id, request_id, Client.send_gift, gift, coins)
 
     def send(self, request: Request, port: int) -> str | None:
         """Send a request; return its result code, or None if the outcome is unknown."""
         with requests.Session() as session:
             client = Client(
                 f"http://127.0.0.1:{port}",
-                token=self.tokens[request.account],
+                token=self.tokens[request.account_id],
                 timeout_s=RESPONSE_TIMEOUT_S,
                 max_attempts=1,
                 session=session,
@@ -135,12 +135,12 @@ class Run:
         return "0000"
 
     def check_sums(self, url: str) -> None:
-        """Check the sum of all coins and the smallest balance shard until the deadline."""
+        """Until the deadline, check that coins equal refills and no shard is negative."""
         engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 2})
         while time.monotonic() < self.deadline:
             with suppress(DBAPIError), engine.connect() as connection:
                 row = connection.execute(_COIN_SUMS).one()
-                self.sum_checks += 1
+                self.sum_check_count += 1
                 if row.surplus or row.minimum < 0:
                     self.errors.append(
                         f"the sum of all coins exceeds the refills by {row.surplus},"
@@ -223,11 +223,11 @@ def create_users(database: Database) -> dict[int, str]:
 
     def insert_users(connection: Connection) -> dict[int, str]:
         phones = {}
-        for n in range(USERS):
+        for n in range(USER_COUNT):
             phone = f"{13800000001 + n}"
-            account = connection.execute(_INSERT_USER, {"phone": phone}).scalar_one()
-            open_account(connection, account)
-            phones[account] = phone
+            account_id = connection.execute(_INSERT_USER, {"phone": phone}).scalar_one()
+            open_account(connection, account_id)
+            phones[account_id] = phone
         return phones
 
     return database.run(insert_users)
@@ -237,14 +237,16 @@ def compare_with_ledger(run: Run, database: Database) -> list[str]:
     """Return run errors, audit findings, and responses that contradict the ledger."""
     errors = list(run.errors)
     with database.engine.connect() as connection:
-        actors = {row.owner_id: row.id for row in connection.execute(_ACTORS)}
+        actor_id_by_account_id = {
+            row.owner_id: row.id for row in connection.execute(_SELECT_ACTORS)
+        }
         transfer_counts = Counter[tuple[int, UUID]]()
         amounts = {}
-        for row in connection.execute(_TRANSFERS):
+        for row in connection.execute(_SELECT_TRANSFERS):
             transfer_counts[row.actor_id, row.request_id] += 1
             amounts[row.actor_id, row.request_id] = row.amount
     for request in run.requests:
-        actor_id = actors[request.account]
+        actor_id = actor_id_by_account_id[request.account_id]
         key = actor_id, client_request_id(actor_id, request.request_id)
         transfer_count = transfer_counts.pop(key, 0)
         if transfer_count != (1 if request.result == "0000" else 0):
@@ -269,10 +271,10 @@ def retry_confirmed(run: Run, database: Database) -> list[str]:
     Each retry must be confirmed again and must not move coins.
     """
     transfers_before = audit(database, since_checkpoint=False).transfers
-    confirmed = [request for request in run.requests if request.result == "0000"][-500:]
+    confirmed_requests = [request for request in run.requests if request.result == "0000"][-500:]
     errors = [
         f"request {request.request_id}: a retry of the confirmed request failed"
-        for request in confirmed
+        for request in confirmed_requests
         if run.send(request, run.ports[0]) != "0000"
     ]
     if audit(database, since_checkpoint=False).transfers != transfers_before:
@@ -318,15 +320,17 @@ def main(seconds: int, seed: int | None) -> None:
 def new_run(seed: int, seconds: int, phones: dict[int, str], ports: Sequence[int]) -> Run:
     signer = LoginTokens([DEVELOPMENT_SECRET], clock=time.time)
     tokens = {
-        account: signer.issue(CurrentUser(account, phone, 1), lifetime_s=3600)
-        for account, phone in phones.items()
+        account_id: signer.issue(CurrentUser(account_id, phone, 1), lifetime_s=3600)
+        for account_id, phone in phones.items()
     }
     return Run(seed, time.monotonic() + seconds, ports, phones, tokens)
 
 
 def send_requests(run: Run, postgres: Postgres, workers: Sequence[Worker]) -> None:
     """Run the clients and the reader while workers and PostgreSQL are killed."""
-    threads = [threading.Thread(target=run.run_client, args=[number]) for number in range(CLIENTS)]
+    threads = [
+        threading.Thread(target=run.run_client, args=[number]) for number in range(CLIENT_COUNT)
+    ]
     threads.append(threading.Thread(target=run.check_sums, args=[postgres.url]))
     for thread in threads:
         thread.start()
@@ -340,19 +344,19 @@ def send_requests(run: Run, postgres: Postgres, workers: Sequence[Worker]) -> No
 def report(run: Run, errors: Sequence[str]) -> None:
     """Print the result; raise SystemExit(1) if there are errors or too few requests."""
     results = Counter(request.result for request in run.requests)
-    retried = sum(request.retries > 0 for request in run.requests)
+    retried_count = sum(request.retry_count > 0 for request in run.requests)
     click.echo(
         f"{len(run.requests)} requests: {results['0000']} confirmed, {results['0013']} rejected;"
-        f" {retried} were retried"
+        f" {retried_count} were retried"
     )
     click.echo(
         f"killed: workers {run.kill_counts['worker']} times,"
         f" PostgreSQL {run.kill_counts['postgres']} times"
     )
-    click.echo(f"the sum of all coins was checked {run.sum_checks} times")
+    click.echo(f"the sum of all coins was checked {run.sum_check_count} times")
     for error in list(errors)[:20]:
         click.echo(f"ERROR: {error}")
-    if results["0000"] < 100 or not retried or not run.sum_checks:
+    if results["0000"] < 100 or not retried_count or not run.sum_check_count:
         click.echo("ERROR: too few confirmed or retried requests: increase --seconds")
         raise SystemExit(1)
     if errors:

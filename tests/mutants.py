@@ -420,8 +420,8 @@ def run_mutant(mutant: Mutant) -> tuple[bool, str]:
     with tempfile.TemporaryDirectory(prefix="livebackend mutant ") as name:
         copy_sources(Path(name))
         apply_mutant(Path(name), mutant)
-        code, output = run_tests(Path(name), mutant.killer, timeout_s=MUTANT_TIMEOUT_S)
-    killed = code == 1 and f"FAILED {mutant.killer}" in output
+        exit_code, output = run_tests(Path(name), mutant.killer, timeout_s=MUTANT_TIMEOUT_S)
+    killed = exit_code == 1 and f"FAILED {mutant.killer}" in output
     line = f"{'killed ' if killed else 'SURVIVED'} {time.monotonic() - start:5.1f} s  {mutant.name}"
     return killed, line if killed else f"{line}\n{output[-2000:]}"
 
@@ -434,8 +434,8 @@ def main(only: str) -> None:
     with tempfile.TemporaryDirectory(prefix="livebackend mutant ") as name:
         copy_sources(Path(name))
         killers = list(dict.fromkeys(mutant.killer for mutant in mutants))
-        code, output = run_tests(Path(name), *killers, timeout_s=300)
-    if code != 0:
+        exit_code, output = run_tests(Path(name), *killers, timeout_s=300)
+    if exit_code != 0:
         raise click.ClickException(f"the tests fail on the unchanged sources:\n{output[-3000:]}")
     click.echo(output.strip().splitlines()[-1])
     mutants_to_repeat = []
@@ -443,14 +443,14 @@ def main(only: str) -> None:
         for mutant, (killed, line) in zip(mutants, pool.map(run_mutant, mutants), strict=True):
             click.echo(line)
             mutants_to_repeat += [] if killed else [mutant]
-    survivors = 0
+    survivor_count = 0
     for mutant in mutants_to_repeat:  # run again alone, because concurrent tests can cause timeouts
         killed, line = run_mutant(mutant)
         click.echo(line)
-        survivors += not killed
-    if survivors:
+        survivor_count += not killed
+    if survivor_count:
         raise click.ClickException(
-            f"{survivors} of {len(mutants)} mutants survived: no test detects them"
+            f"{survivor_count} of {len(mutants)} mutants survived: no test detects them"
         )
     click.echo(f"all {len(mutants)} mutants are killed")
 

@@ -23,7 +23,7 @@ from tests.support.servers import HARDENED_SECRET, Server, hardened_settings, ru
 
 
 @contextmanager
-def read_only(database: Database, services: Services) -> Iterator[None]:
+def read_only_database(database: Database, services: Services) -> Iterator[None]:
     """Make the database read-only during the `with` block, like a standby server."""
 
     def alter_database(setting: str) -> None:
@@ -59,7 +59,7 @@ def test_write_operations_with_a_read_only_database_return_503(
         ("/register", {"profile": "1", "nickname": "Anne"}, "0006"),
         ("/log", {"logout": "1"}, "0006"),
     ]
-    with read_only(database, services), assert_no_side_effects():
+    with read_only_database(database, services), assert_no_side_effects():
         for path, form, expected_result in write_requests:
             caplog.clear()
             response = ann.post(path, **form)
@@ -70,7 +70,7 @@ def test_write_operations_with_a_read_only_database_return_503(
 
 
 @contextmanager
-def locked(database: Database, table: str) -> Iterator[None]:
+def locked_table(database: Database, table: str) -> Iterator[None]:
     """Hold a lock that blocks writes to a table."""
     with database.engine.begin() as connection:
         connection.exec_driver_sql(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
@@ -85,9 +85,9 @@ def wait_for_blocked_backends(database: Database) -> list[int]:
                 "SELECT pid FROM pg_stat_activity"
                 " WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )
-            pids = list(rows.scalars())
-        if pids:
-            return pids
+            blocked_pids = list(rows.scalars())
+        if blocked_pids:
+            return blocked_pids
         time.sleep(0.01)
     raise AssertionError("no backend waits for a lock")
 
@@ -119,7 +119,7 @@ def test_operation_whose_database_backend_is_killed_returns_503_and_changes_noth
             for pid in wait_for_blocked_backends(database):
                 connection.exec_driver_sql(f"SELECT pg_terminate_backend({pid})")
 
-    with assert_no_side_effects(), locked(database, table):
+    with assert_no_side_effects(), locked_table(database, table):
         response, _ = run_concurrently(partial(ann.post, path, **form), kill_blocked_backends)
     assert (response.status, response.result) == (503, expected_result)
     # The failed request counted towards its rate limit, so the test resets the limit.
@@ -227,7 +227,7 @@ def test_server_killed_during_a_request_restarts_with_the_committed_data(
         ).encode()
         with (
             database_state.assert_unchanged(),
-            locked(database, "friend_requests"),
+            locked_table(database, "friend_requests"),
             server.connect() as connection,
         ):
             connection.sendall(friend_request)

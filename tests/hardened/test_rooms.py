@@ -13,17 +13,22 @@ def test_concurrent_go_live_and_leave_requests_keep_at_most_one_room_open(
 ) -> None:
     streams: Any = services.gateways.streams
     created_count, disabled_count = len(streams.created), len(streams.disabled)
-    live, leave = partial(ann.post, "/room", live="1"), partial(ann.post, "/room", leave="1")
+    send_go_live, send_leave = (
+        partial(ann.post, "/room", live="1"),
+        partial(ann.post, "/room", leave="1"),
+    )
     for _ in range(5):
-        responses = run_concurrently(*[live, leave] * 10)
+        responses = run_concurrently(*[send_go_live, send_leave] * 10)
         assert set(sorted_results(responses)) <= {"0000", "0009"}
         assert all(response.status == 200 for response in responses)
         rooms = database_state.rows("rooms")
         assert {room["state"] for room in rooms} <= {"open", "closed"}
         assert sum(room["state"] == "open" for room in rooms) <= 1
-    leave()
+    send_leave()
     # The server created one stream per room, and disabled every stream.
-    keys = sorted(room["stream_key"] for room in database_state.rows("rooms"))
+    stream_keys = sorted(room["stream_key"] for room in database_state.rows("rooms"))
     assert (
-        sorted(streams.created[created_count:]) == sorted(streams.disabled[disabled_count:]) == keys
+        sorted(streams.created[created_count:])
+        == sorted(streams.disabled[disabled_count:])
+        == stream_keys
     )

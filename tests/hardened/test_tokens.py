@@ -107,16 +107,16 @@ def assert_0012_from_every_operation(
 
 def test_logout_revokes_every_base64_spelling_of_the_token(ann: UserClient) -> None:
     # The last base64 character of a token has two unused bits, so four spellings are equivalent.
-    characters = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
-    first_index = characters.index(ann.token[-1]) // 4 * 4
-    spellings = [
-        ann.token[:-1] + character for character in characters[first_index : first_index + 4]
+    base64_characters = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+    first_index = base64_characters.index(ann.token[-1]) // 4 * 4
+    token_spellings = [
+        ann.token[:-1] + character for character in base64_characters[first_index : first_index + 4]
     ]
-    spellings.append(ann.token + "=")
-    for token in spellings:
+    token_spellings.append(ann.token + "=")
+    for token in token_spellings:
         assert ann.post("/list", friendlist="1", token=token).result == "0000"
-    assert ann.post("/log", logout="1", token=spellings[-1]).result == "0000"
-    for token in spellings:
+    assert ann.post("/log", logout="1", token=token_spellings[-1]).result == "0000"
+    for token in token_spellings:
         assert ann.post("/list", friendlist="1", token=token).result == "0012"
 
 

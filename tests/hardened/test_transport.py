@@ -16,7 +16,7 @@ from tests.support.servers import Server
 pytestmark = pytest.mark.processes
 
 # The form of a friend request to Ben; send() replaces TOKEN with the login token of a user.
-ADD_FORM = "token=TOKEN&userId=13800000002&add=1"
+FRIEND_FORM = "token=TOKEN&userId=13800000002&add=1"
 MULTIPART = "multipart/form-data; boundary=x"
 TEXT_OF_20_KB = "y" * 20_000
 
@@ -30,19 +30,19 @@ def part(name: str, value: str, *headers: str) -> str:
     return "\r\n".join([disposition, *headers, "", value])
 
 
-ADD_PARTS = [part("token", "TOKEN"), part("userId", "13800000002"), part("add", "1")]
+FRIEND_FORM_PARTS = [part("token", "TOKEN"), part("userId", "13800000002"), part("add", "1")]
 
 
 def case(name: str, status: int, request: RawRequest) -> object:
     return pytest.param(request, status, id=name)
 
 
-def send(server: Server, call: RawRequest, user: UserClient) -> RawResponse:
+def send(server: Server, request_template: RawRequest, user: UserClient) -> RawResponse:
     """Send a request in which the token of a user replaces `TOKEN`."""
     request = replace(
-        call,
-        path=call.path.replace("TOKEN", user.token),
-        body=str(call.body).replace("TOKEN", user.token),
+        request_template,
+        path=request_template.path.replace("TOKEN", user.token),
+        body=str(request_template.body).replace("TOKEN", user.token),
     )
     return RawResponse.exchange(server, request.encode())
 
@@ -55,10 +55,10 @@ def assert_no_side_effects(
 
     The server must still work after the block.
     """
-    message_count = server.log.read_text().count("code for")
+    sms_count = server.log.read_text().count("code for")
     with database_state.assert_unchanged():
         yield
-    assert server.log.read_text().count("code for") == message_count
+    assert server.log.read_text().count("code for") == sms_count
     assert (
         send(server, RawRequest("/list", "token=TOKEN&friendlist=1"), user).json["result"] == "0000"
     )
@@ -68,7 +68,7 @@ def assert_no_side_effects(
     ("raw_request", "status"),
     [
         *[
-            case(f"method {method}", 405, RawRequest(f"/friend?{ADD_FORM}", method=method))
+            case(f"method {method}", 405, RawRequest(f"/friend?{FRIEND_FORM}", method=method))
             for method in ("GET", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "NONSENSE")
         ],
         case(
@@ -78,31 +78,31 @@ def assert_no_side_effects(
                 body=json.dumps({"token": "TOKEN", "add": "1"}), content_type="application/json"
             ),
         ),
-        case("plain text", 415, RawRequest(body=ADD_FORM, content_type="text/plain")),
-        case("no content type", 415, RawRequest(body=ADD_FORM, content_type="")),
+        case("plain text", 415, RawRequest(body=FRIEND_FORM, content_type="text/plain")),
+        case("no content type", 415, RawRequest(body=FRIEND_FORM, content_type="")),
         *[
             case(
                 f"charset {name}",
                 415,
-                RawRequest(body=ADD_FORM, content_type=f"{FORM}; charset={name}"),
+                RawRequest(body=FRIEND_FORM, content_type=f"{FORM}; charset={name}"),
             )
             for name in ("gbk", "utf-16", "bogus")
         ],
-        case("gzipped", 415, RawRequest(body=ADD_FORM, headers=("Content-Encoding: gzip",))),
-        case("query string", 400, RawRequest("/friend?x=1", ADD_FORM)),
-        case("query string that is not UTF-8", 400, RawRequest("/friend?x=%ff", ADD_FORM)),
-        case("path that is not UTF-8", 400, RawRequest("/%ff", ADD_FORM)),
-        case("trailing slash", 404, RawRequest("/friend/", ADD_FORM)),
-        case("two trailing slashes", 404, RawRequest("/friend//", ADD_FORM)),
-        case("path in capitals", 404, RawRequest("/FRIEND", ADD_FORM)),
+        case("gzipped", 415, RawRequest(body=FRIEND_FORM, headers=("Content-Encoding: gzip",))),
+        case("query string", 400, RawRequest("/friend?x=1", FRIEND_FORM)),
+        case("query string that is not UTF-8", 400, RawRequest("/friend?x=%ff", FRIEND_FORM)),
+        case("path that is not UTF-8", 400, RawRequest("/%ff", FRIEND_FORM)),
+        case("trailing slash", 404, RawRequest("/friend/", FRIEND_FORM)),
+        case("two trailing slashes", 404, RawRequest("/friend//", FRIEND_FORM)),
+        case("path in capitals", 404, RawRequest("/FRIEND", FRIEND_FORM)),
         case("empty body", 404, RawRequest()),
         case("empty body and no content type", 404, RawRequest(content_type="")),
-        case("no content length", 404, RawRequest(body=ADD_FORM, length="")),
-        case("add and delete", 400, RawRequest(body=ADD_FORM + "&delete=1")),
-        case("delete and add", 400, RawRequest(body="delete=1&" + ADD_FORM)),
-        case("add=1 and add=0", 400, RawRequest(body=ADD_FORM + "&add=0")),
-        case("add twice", 400, RawRequest(body=ADD_FORM + "&add=1")),
-        case("two tokens", 400, RawRequest(body=ADD_FORM + "&token=x")),
+        case("no content length", 404, RawRequest(body=FRIEND_FORM, length="")),
+        case("add and delete", 400, RawRequest(body=FRIEND_FORM + "&delete=1")),
+        case("delete and add", 400, RawRequest(body="delete=1&" + FRIEND_FORM)),
+        case("add=1 and add=0", 400, RawRequest(body=FRIEND_FORM + "&add=0")),
+        case("add twice", 400, RawRequest(body=FRIEND_FORM + "&add=1")),
+        case("two tokens", 400, RawRequest(body=FRIEND_FORM + "&token=x")),
         case("live and leave", 400, RawRequest("/room", "token=TOKEN&live=1&leave=1")),
         case(
             "refill and send_gift",
@@ -142,7 +142,7 @@ def assert_no_side_effects(
             case(
                 f"multipart with {name}",
                 400,
-                RawRequest(body=multipart_body(*ADD_PARTS), content_type=content_type),
+                RawRequest(body=multipart_body(*FRIEND_FORM_PARTS), content_type=content_type),
             )
             for name, content_type in (
                 ("no boundary", "multipart/form-data"),
@@ -156,7 +156,7 @@ def assert_no_side_effects(
                 name,
                 status,
                 RawRequest(
-                    body=multipart_body(*ADD_PARTS[:2], part("add", value, header)),
+                    body=multipart_body(*FRIEND_FORM_PARTS[:2], part("add", value, header)),
                     content_type=MULTIPART,
                 ),
             )
@@ -164,7 +164,7 @@ def assert_no_side_effects(
                 ("part with charset bogus", 400, "1", "Content-Type: text/plain; charset=bogus"),
                 ("part with a too large content length", 400, "1", "Content-Length: 99"),
                 ("part with an invalid content length", 400, "1", "Content-Length: x"),
-                # RFC 7578 deprecates this header, so the server does not decode base64.
+                # RFC 7578 deprecates Content-Transfer-Encoding: the server ignores it.
                 ("part in base64", 404, "MQ==", "Content-Transfer-Encoding: base64"),
             )
         ],
@@ -228,19 +228,19 @@ def test_error_response_of_the_http_server_reveals_no_server_details(
     "raw_request",
     [
         pytest.param(
-            RawRequest(body=multipart_body(*ADD_PARTS), content_type=MULTIPART),
+            RawRequest(body=multipart_body(*FRIEND_FORM_PARTS), content_type=MULTIPART),
             id="multipart form",
         ),
         pytest.param(
-            RawRequest(body=ADD_FORM + "&coins=999&is_admin=1&id=1"),
+            RawRequest(body=FRIEND_FORM + "&coins=999&is_admin=1&id=1"),
             id="unknown parameters",
         ),
         pytest.param(
-            RawRequest(body=ADD_FORM, headers=("Expect: 100-continue",)),
+            RawRequest(body=FRIEND_FORM, headers=("Expect: 100-continue",)),
             id="Expect: 100-continue",
         ),
         pytest.param(
-            RawRequest(body=ADD_FORM + "&token[]=x&token.a=x"),
+            RawRequest(body=FRIEND_FORM + "&token[]=x&token.a=x"),
             id="fields with names similar to token",
         ),
     ],
@@ -264,7 +264,7 @@ def test_unusual_but_valid_request_sends_a_friend_request(
 def test_form_with_chunked_encoding_is_accepted(
     hardened_server: Server, ann: UserClient, ben: UserClient
 ) -> None:
-    form = ADD_FORM.replace("TOKEN", ann.token)
+    form = FRIEND_FORM.replace("TOKEN", ann.token)
     chunks = "".join(f"{len(chunk):x}\r\n{chunk}\r\n" for chunk in (form[:40], form[40:], ""))
     chunked_request = RawRequest(body=chunks, headers=("Transfer-Encoding: chunked",), length="")
     assert RawResponse.exchange(hardened_server, chunked_request.encode()).json["result"] == "0000"
@@ -279,7 +279,7 @@ def test_field_name_similar_to_token_returns_0012(
     ann: UserClient,
     ben: UserClient,
 ) -> None:
-    raw_request = RawRequest(body=ADD_FORM.replace("token", name))
+    raw_request = RawRequest(body=FRIEND_FORM.replace("token", name))
     with assert_no_side_effects(hardened_server, database_state, ann):
         response = send(hardened_server, raw_request, ann)
     assert (response.status, response.json["result"]) == (200, "0012")
@@ -358,7 +358,7 @@ def test_aborted_uploads_leave_no_file_and_occupy_no_thread(
         "/upload", "--x\r\n" + TEXT_OF_20_KB, content_type=MULTIPART, length="40000"
     ).encode()
     with assert_no_side_effects(hardened_server, database_state, ann):
-        # 40 is more than the number of threads of the server.
+        # Abort more uploads than the server has threads.
         for _ in range(40):
             with hardened_server.connect() as connection:
                 connection.sendall(incomplete_request)

@@ -26,17 +26,19 @@ def app(new_app: Callable[..., App]) -> App:
 
 
 @pytest.fixture
-def streams(services: Services) -> StreamMonitor:
+def stream_monitor(services: Services) -> StreamMonitor:
     return services.stream_monitor
 
 
 class TestPeriodicTasks:
     @pytest.fixture
-    def workers(self, database: Database, streams: StreamMonitor) -> Iterator[list[PeriodicTasks]]:
+    def workers(
+        self, database: Database, stream_monitor: StreamMonitor
+    ) -> Iterator[list[PeriodicTasks]]:
         workers = [
             PeriodicTasks(
                 database,
-                streams,
+                stream_monitor,
                 NO_OTHER_TASKS,
                 holder=f"worker {n}",
                 period_s=OPENING_TIMEOUT_S + 1.4,
@@ -51,7 +53,7 @@ class TestPeriodicTasks:
     def test_only_one_of_three_workers_runs_tasks_at_a_time(
         self,
         workers: list[PeriodicTasks],
-        streams: StreamMonitor,
+        stream_monitor: StreamMonitor,
         database: Database,
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
@@ -65,7 +67,7 @@ class TestPeriodicTasks:
             round_count[0] += 1
             running_count[0] -= 1
 
-        monkeypatch.setattr(streams, "check_rooms", check_rooms)
+        monkeypatch.setattr(stream_monitor, "check_rooms", check_rooms)
         run_concurrently(*[worker.start for worker in workers])
         start = time.monotonic()
         while round_count[0] < 8:
@@ -102,7 +104,7 @@ class TestPeriodicTasks:
         self,
         error: Exception,
         database: Database,
-        streams: StreamMonitor,
+        stream_monitor: StreamMonitor,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         finished_tasks: list[str] = []
@@ -123,7 +125,7 @@ class TestPeriodicTasks:
 
         tasks = HousekeepingTasks(reconcile_orders, delete_pictures, delete_rate_limits)
         runner = PeriodicTasks(
-            database, streams, tasks, holder="worker", period_s=OPENING_TIMEOUT_S + 1.2
+            database, stream_monitor, tasks, holder="worker", period_s=OPENING_TIMEOUT_S + 1.2
         )
         runner.start()
         assert second_round_done.wait(10)
@@ -132,15 +134,17 @@ class TestPeriodicTasks:
         assert f"task reconcile_orders failed: {type(error).__name__}" in caplog.text
 
     def test_period_of_zero_starts_no_thread(
-        self, database: Database, streams: StreamMonitor
+        self, database: Database, stream_monitor: StreamMonitor
     ) -> None:
-        runner = PeriodicTasks(database, streams, NO_OTHER_TASKS, holder="worker", period_s=0)
+        runner = PeriodicTasks(
+            database, stream_monitor, NO_OTHER_TASKS, holder="worker", period_s=0
+        )
         runner.start()
         assert not runner.is_running
         runner.close()
 
     def test_run_once_runs_every_task_and_returns_the_results(
-        self, database: Database, streams: StreamMonitor, database_state: DatabaseState
+        self, database: Database, stream_monitor: StreamMonitor, database_state: DatabaseState
     ) -> None:
         finished_tasks: list[str] = []
 
@@ -155,7 +159,9 @@ class TestPeriodicTasks:
         tasks = HousekeepingTasks(
             reconcile_orders, delete_pictures, lambda: finished_tasks.append("rate limits")
         )
-        results = PeriodicTasks(database, streams, tasks, holder="worker", period_s=0).run_once()
+        results = PeriodicTasks(
+            database, stream_monitor, tasks, holder="worker", period_s=0
+        ).run_once()
         assert results.rooms == StreamCheckResult(checked=0, closed=0, disabled=0, failed=False)
         assert (results.orders, results.deleted_pictures) == (ReconciliationResult(3, 1), 4)
         assert sorted(finished_tasks) == ["orders", "pictures", "rate limits"]
@@ -184,7 +190,10 @@ class TestPeriodicTasks:
         assert database_state.rows("process_leases") == []
 
     def test_failed_round_is_followed_by_another_round(
-        self, workers: list[PeriodicTasks], streams: StreamMonitor, monkeypatch: pytest.MonkeyPatch
+        self,
+        workers: list[PeriodicTasks],
+        stream_monitor: StreamMonitor,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         rounds: list[int] = []
 
@@ -192,7 +201,7 @@ class TestPeriodicTasks:
             rounds.append(1)
             raise OperationalError("x", {}, Exception("connection refused"))
 
-        monkeypatch.setattr(streams, "check_rooms", check_rooms)
+        monkeypatch.setattr(stream_monitor, "check_rooms", check_rooms)
         workers[0].start()
         wait_until(lambda: len(rounds) >= 2)
 

@@ -42,12 +42,12 @@ def accounts(ledger: LedgerFixture) -> list[CoinAccount]:
     ledger.post(
         ledger.gift(ann, ben, 70), ledger.refill(cat, 10), ledger.order_refill(ann, 50), slot=5
     )
-    (gift,) = ledger.post(ledger.gift(cat, ann, 5))
+    (gift_outcome,) = ledger.post(ledger.gift(cat, ann, 5))
     reversal = replace(
         ledger.gift(ann, cat, 5),
         kind=TransferKind.REVERSAL,
         gift=None,
-        reverses_id=gift.transfer_id,
+        reverses_id=gift_outcome.transfer_id,
     )
     ledger.post(reversal)
     return [ann, ben, cat]
@@ -190,8 +190,8 @@ CORRUPTIONS = {
 
 
 @contextmanager
-def corrupted(database: Database, *statements: str) -> Iterator[Callable[..., set[str]]]:
-    """Change the ledger with triggers and foreign keys disabled; roll back at the end.
+def corrupted_ledger(database: Database, *statements: str) -> Iterator[Callable[..., set[str]]]:
+    """Execute statements without triggers and foreign keys; roll back after the block.
 
     Yields a function that returns the names of the checks that have findings.
     """
@@ -199,13 +199,13 @@ def corrupted(database: Database, *statements: str) -> Iterator[Callable[..., se
         for statement in ("SET LOCAL session_replication_role = replica", *statements):
             connection.execute(text(statement))
 
-        def failed_checks(*, since_checkpoint: bool) -> set[str]:
+        def checks_with_findings(*, since_checkpoint: bool) -> set[str]:
             result = run_checks(
                 connection, since_checkpoint=since_checkpoint, on_check_started=lambda name: None
             )
             return {finding.check for finding in result.findings}
 
-        yield failed_checks
+        yield checks_with_findings
         connection.rollback()
 
 
@@ -215,8 +215,8 @@ def test_audit_detects_a_corrupted_ledger(
     name: str, database: Database, accounts: list[CoinAccount], *, since_checkpoint: bool
 ) -> None:
     check, statements = CORRUPTIONS[name]
-    with corrupted(database, *statements) as failed_checks:
-        assert check in failed_checks(since_checkpoint=since_checkpoint)
+    with corrupted_ledger(database, *statements) as checks_with_findings:
+        assert check in checks_with_findings(since_checkpoint=since_checkpoint)
     assert findings_of(database) == []
 
 
@@ -297,8 +297,8 @@ class TestCheckpoints:
         self, statement: str, database: Database, accounts: list[CoinAccount]
     ) -> None:
         new_checkpoint(database)
-        with corrupted(database, statement) as failed_checks:
-            assert CHECK_NAMES[-1] in failed_checks(since_checkpoint=False)
+        with corrupted_ledger(database, statement) as checks_with_findings:
+            assert CHECK_NAMES[-1] in checks_with_findings(since_checkpoint=False)
 
     def test_audit_since_the_last_checkpoint_detects_new_errors(
         self, database: Database, accounts: list[CoinAccount], ledger: LedgerFixture
@@ -310,13 +310,13 @@ class TestCheckpoints:
         )
         change_balances = "UPDATE coin_slots SET amount = amount + 1"
         for statement in (change_newest, change_balances):
-            with corrupted(database, statement) as failed_checks:
-                assert "balances that differ from the transfers" in failed_checks(
+            with corrupted_ledger(database, statement) as checks_with_findings:
+                assert "balances that differ from the transfers" in checks_with_findings(
                     since_checkpoint=True
                 )
         break_chain = "UPDATE ledger_checkpoints SET previous_sha256 = sha256"
-        with corrupted(database, break_chain) as failed_checks:
-            assert CHECK_NAMES[-1] in failed_checks(since_checkpoint=True)
+        with corrupted_ledger(database, break_chain) as checks_with_findings:
+            assert CHECK_NAMES[-1] in checks_with_findings(since_checkpoint=True)
 
     def test_checkpoint_waits_for_uncommitted_transfers(
         self, database: Database, accounts: list[CoinAccount], ledger: LedgerFixture

@@ -45,7 +45,7 @@ CONFLICT, INSUFFICIENT_COINS = TransferStatus.CONFLICT, TransferStatus.INSUFFICI
 
 @pytest.fixture
 def ledger(database: Database) -> Iterator[LedgerFixture]:
-    """A ledger that the audit checks after the test."""
+    """A ledger in which the audit must find no errors after the test."""
     ledger = LedgerFixture(database)
     yield ledger
     assert ledger.audit_errors() == []
@@ -225,7 +225,7 @@ def test_batch_of_a_retry_and_a_rejected_transfer_inserts_no_slot(
     assert ledger.slots(cat) == {0: 0}
 
 
-# Gifts, each as giver index, distance to the recipient's index, coins, and request id.
+# Each gift: giver's index, distance from it to the recipient's index, coins, request key.
 _gift_lists = st.lists(
     st.tuples(
         st.integers(0, 2),
@@ -245,7 +245,7 @@ def test_batch_has_the_same_result_as_its_transfers_one_by_one(
     gifts: list[tuple[int, int, int, str | None]], database: Database, database_state: DatabaseState
 ) -> None:
     results = []
-    for in_one_batch in (True, False):
+    for is_one_batch in (True, False):
         database_state.empty()
         ledger = LedgerFixture(database)
         accounts = [ledger.open({0: 20, 3: 30}) for _ in range(3)]
@@ -254,7 +254,7 @@ def test_batch_has_the_same_result_as_its_transfers_one_by_one(
             for giver, distance, coins, key in gifts
         ]
         writer = LedgerBatchWriter(database, writer_number=0)
-        if in_one_batch:
+        if is_one_batch:
             statuses = _post_as_one_batch(writer, transfers, ledger)
         else:
             statuses = [submit(writer, transfer).status for transfer in transfers]
@@ -285,14 +285,14 @@ def _post_as_one_batch(
 def _submit_in_thread(
     writer: LedgerBatchWriter, transfer: Transfer
 ) -> Callable[[], TransferStatus]:
-    """Submit a transfer and wait until it is queued.
+    """Submit a transfer in a new thread, and wait until it is in the queue.
 
-    Returns a function that returns the transfer's status.
+    Returns a function that waits for the transfer's status and returns it.
     """
-    length_before, outcomes = writer.queue_length, []
+    queue_length_before, outcomes = writer.queue_length, []
     thread = threading.Thread(target=lambda: outcomes.append(submit(writer, transfer)))
     thread.start()
-    wait_until(lambda: writer.queue_length == length_before + 1)
+    wait_until(lambda: writer.queue_length == queue_length_before + 1)
 
     def status() -> TransferStatus:
         thread.join(20)
@@ -308,10 +308,10 @@ def test_transfer_that_times_out_in_the_queue_moves_no_coins(
     late_gift = ledger.gift(ann, ben, 30)
     with run_in_background(partial(submit, writer, ledger.gift(ann, ben, 1))) as first_outcomes:
         assert paused_posting.reached.wait(20)
-        started = time.monotonic()
+        started_at = time.monotonic()
         with pytest.raises(LedgerBusy):
             submit(writer, late_gift, wait_s=0.2)
-        assert 0.2 <= time.monotonic() - started < 2
+        assert 0.2 <= time.monotonic() - started_at < 2
         assert writer.queue_length == 0
         paused_posting.resume.set()
     assert first_outcomes[0].status is DONE
@@ -329,7 +329,7 @@ def test_transfer_that_times_out_in_a_batch_has_an_unknown_outcome(
         submit(writer, gift, wait_s=0.2)
     assert caught.value.outcome_unknown
     paused_posting.resume.set()
-    # The gift was posted, and a retry returns its outcome.
+    # The writer posts the gift after the timeout, so this retry moves no coins.
     assert submit(writer, gift).status is REPLAYED
     assert ledger.coins(ann, ben) == [70, 30]
 
@@ -383,14 +383,14 @@ def test_unused_writer_can_be_closed(writer: LedgerBatchWriter, ledger: LedgerFi
         submit(writer, ledger.refill(ledger.open(), 1))
 
 
-# Failures that the tests inject before a statement of a batch.
+# Kinds of failures that a FailureInjector can cause before a statement.
 FAILURES = ["error", "connection lost", "delay"]
 # Number of statements that post the transfers of _complete_batch().
 BATCH_STATEMENT_COUNT = 8
 
 
 class FailureInjector:
-    """Injects one failure into the writer's connection before its n-th statement."""
+    """Causes one failure before the writer's statement `index`, counted from 0."""
 
     def __init__(self, failure: str, index: int, test_engine: Engine) -> None:
         self.failure, self.index, self.test_engine = failure, index, test_engine
@@ -482,31 +482,31 @@ REFILL_STATEMENT_COUNT = 6
 
 @contextmanager
 def first_commit_fails(
-    monkeypatch: pytest.MonkeyPatch, replacement: Callable[[Any], None]
+    monkeypatch: pytest.MonkeyPatch, replace_commit: Callable[[Any], None]
 ) -> Iterator[list[Any]]:
-    """Replace the writer's first COMMIT with a call of `replacement`.
+    """Call `replace_commit` instead of the writer's first COMMIT.
 
-    After the call, the COMMIT fails with a lost connection.
+    After the call, the writer gets the error of a lost connection.
     """
-    replaced_commits: list[Any] = []
+    commit_connections: list[Any] = []
 
     def new_database(*arguments: Any, **options: Any) -> Database:
         database = Database(*arguments, **options)
         commit = database.engine.dialect.do_commit
 
         def do_commit(connection: Any) -> None:
-            if replaced_commits:
+            if commit_connections:
                 commit(connection)
                 return
-            replaced_commits.append(connection)
-            replacement(connection)
+            commit_connections.append(connection)
+            replace_commit(connection)
             raise psycopg2.OperationalError("server closed the connection unexpectedly")
 
         monkeypatch.setattr(database.engine.dialect, "do_commit", do_commit)
         return database
 
     monkeypatch.setattr(batch_writer, "Database", new_database)
-    yield replaced_commits
+    yield commit_connections
 
 
 def test_connection_lost_after_the_commit_posts_the_transfer_once(
@@ -518,9 +518,9 @@ def test_connection_lost_after_the_commit_posts_the_transfer_once(
         connection.commit()
         connection.driver_connection.close()
 
-    with first_commit_fails(monkeypatch, commit_and_disconnect) as replaced_commits:
+    with first_commit_fails(monkeypatch, commit_and_disconnect) as commit_connections:
         first_outcome = submit(writer, transfers[0])
-        assert replaced_commits
+        assert commit_connections
     # After the connection was lost, the writer retried the batch and found the committed transfer.
     assert first_outcome.status is REPLAYED
     assert submit_all(writer, transfers[1:]) == [DONE] * 3
@@ -542,14 +542,15 @@ def test_connection_lost_before_the_commit_posts_the_transfer_once(
 
 
 def commit_later(connection: Any, *, wait_s: float) -> None:
-    """Send a COMMIT that PostgreSQL executes after `wait_s` s; do not wait for it.
+    """Send a COMMIT that PostgreSQL delays by `wait_s` seconds; return at once.
 
     The function sends a simple query (PostgreSQL documentation, Frontend/Backend Protocol), and
     does not read the response.
     """
-    query = f"SELECT pg_sleep({wait_s}); COMMIT\0".encode()
+    commit_query = f"SELECT pg_sleep({wait_s}); COMMIT\0".encode()
     os.write(
-        connection.driver_connection.fileno(), b"Q" + struct.pack("!I", len(query) + 4) + query
+        connection.driver_connection.fileno(),
+        b"Q" + struct.pack("!I", len(commit_query) + 4) + commit_query,
     )
 
 
@@ -687,13 +688,13 @@ def test_first_transfer_starts_the_writer(writer: LedgerBatchWriter, ledger: Led
     assert writer.is_running
 
 
-@pytest.mark.parametrize("number", [0, 7, 15])
+@pytest.mark.parametrize("writer_number", [0, 7, 15])
 def test_credits_go_to_the_slot_of_the_writer(
-    number: int, new_writer: Callable[..., LedgerBatchWriter], ledger: LedgerFixture
+    writer_number: int, new_writer: Callable[..., LedgerBatchWriter], ledger: LedgerFixture
 ) -> None:
     ann = ledger.open()
-    submit(new_writer(writer_number=number), ledger.refill(ann, 9))
-    assert ledger.slots(ann) == {0: 0, 1 + number: 9}
+    submit(new_writer(writer_number=writer_number), ledger.refill(ann, 9))
+    assert ledger.slots(ann) == {0: 0, 1 + writer_number: 9}
 
 
 def test_two_writers_post_the_same_request_once(
@@ -737,10 +738,10 @@ def test_stopping_server_responds_to_requests_in_progress(
 
 
 def is_blocking(database: Database, connection: Connection) -> bool:
-    """Return whether another connection waits for a lock of `connection`."""
+    """Return whether a lock that `connection` holds blocks another connection."""
     backend_pid = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
-    count_blocked = text(
+    count_blocked_query = text(
         "SELECT count(*) FROM pg_stat_activity WHERE :pid = ANY(pg_blocking_pids(pid))"
     )
     with database.engine.connect() as observer:
-        return bool(observer.execute(count_blocked, {"pid": backend_pid}).scalar_one())
+        return bool(observer.execute(count_blocked_query, {"pid": backend_pid}).scalar_one())

@@ -52,7 +52,7 @@ CONFLICT, INSUFFICIENT_COINS = TransferStatus.CONFLICT, TransferStatus.INSUFFICI
 
 @pytest.fixture
 def ledger(database: Database) -> Iterator[LedgerFixture]:
-    """A ledger that the audit checks after the test."""
+    """A ledger in which the audit must find no errors after the test."""
     ledger = LedgerFixture(database)
     yield ledger
     assert ledger.audit_errors() == []
@@ -166,9 +166,9 @@ def test_retry_moves_no_coins_and_returns_the_first_transfer_id(
 ) -> None:
     ann, ben = ledger.open({0: 100}), ledger.open()
     gift = ledger.gift(ann, ben, 30)
-    (first,) = ledger.post(gift)
+    (first_outcome,) = ledger.post(gift)
     with database_state.assert_unchanged():
-        assert ledger.post(gift, gift) == [TransferOutcome(REPLAYED, first.transfer_id)] * 2
+        assert ledger.post(gift, gift) == [TransferOutcome(REPLAYED, first_outcome.transfer_id)] * 2
 
 
 def test_duplicate_requests_in_a_batch_move_coins_once(ledger: LedgerFixture) -> None:
@@ -180,12 +180,12 @@ def test_duplicate_requests_in_a_batch_move_coins_once(ledger: LedgerFixture) ->
     assert ledger.coins(ann, ben) == [40, 60]
 
 
-@pytest.mark.parametrize("in_one_batch", [True, False])
+@pytest.mark.parametrize("is_one_batch", [True, False])
 @pytest.mark.parametrize(
     "changed_field", ["amount", "credit", "debit", "kind", "description", "no gift", "reverses"]
 )
 def test_used_request_id_with_other_content_moves_no_coins(
-    changed_field: str, ledger: LedgerFixture, database_state: DatabaseState, *, in_one_batch: bool
+    changed_field: str, ledger: LedgerFixture, database_state: DatabaseState, *, is_one_batch: bool
 ) -> None:
     ann, ben, cat = ledger.open({0: 100}), ledger.open(), ledger.open()
     gift = ledger.gift(ann, ben, 30)
@@ -198,13 +198,16 @@ def test_used_request_id_with_other_content_moves_no_coins(
         "no gift": replace(gift, gift=None),
         "reverses": replace(gift, reverses_id=1),
     }[changed_field]
-    if in_one_batch:
-        first, second = ledger.post(gift, changed_gift)
+    if is_one_batch:
+        first_outcome, second_outcome = ledger.post(gift, changed_gift)
     else:
-        (first,) = ledger.post(gift)
+        (first_outcome,) = ledger.post(gift)
         with database_state.assert_unchanged():
-            (second,) = ledger.post(changed_gift)
-    assert (first.status, second) == (DONE, TransferOutcome(CONFLICT, first.transfer_id))
+            (second_outcome,) = ledger.post(changed_gift)
+    assert (first_outcome.status, second_outcome) == (
+        DONE,
+        TransferOutcome(CONFLICT, first_outcome.transfer_id),
+    )
     assert ledger.coins(ann, ben, cat) == [70, 30, 0]
 
 
@@ -237,9 +240,9 @@ def test_request_id_can_be_used_again_after_insufficient_balance(
 ) -> None:
     ann, ben = ledger.open({0: 10, 3: 10}), ledger.open({1: 0})
     gift = ledger.gift(ann, ben, 21, "g")
-    before = database_state.rows("transfers"), ledger.slots(ann)
+    state_before = database_state.rows("transfers"), ledger.slots(ann)
     assert ledger.post(gift) == [TransferOutcome(INSUFFICIENT_COINS)]
-    assert (database_state.rows("transfers"), ledger.slots(ann)) == before
+    assert (database_state.rows("transfers"), ledger.slots(ann)) == state_before
     assert database_state.rows("gifts") == []
     assert ledger.statuses(replace(gift, amount=20)) == [DONE]
 
@@ -381,8 +384,8 @@ def test_constraints_reject_invalid_rows(
         "existing": existing_transfer["id"],
     }
     with ledger.database.engine.connect() as connection:
-        # PostgreSQL accepts the row without the changes in `columns`. Closing the connection rolls
-        # back the insert.
+        # The constraints accept the row without the changes in `columns`. Closing the connection
+        # rolls back this insert.
         connection.execute(_insert(table, valid_row), ids)
     with (
         database_state.assert_unchanged(),
@@ -404,7 +407,7 @@ _transfer_arguments = st.tuples(
     _account_indexes,
     _account_indexes,
     st.integers(1, 30),
-    # A request id; only a few values, so that retries and conflicts are frequent.
+    # Request key (None: a new request id). With two keys, retries and conflicts are frequent.
     st.sampled_from([None, None, None, "a", "b"]),
 ).filter(lambda transfer: transfer[1] != transfer[2])
 _coins_by_slot = st.dictionaries(st.sampled_from([0, 0, 1, 2, 9, 16]), st.integers(0, 30))
@@ -511,15 +514,17 @@ def _new_transfer(
     ledger: LedgerFixture,
     accounts: Sequence[CoinAccount],
     kind: str,
-    actor_id: int,
-    recipient: int,
+    actor_index: int,
+    recipient_index: int,
     coins: int,
     key: str | None,
 ) -> Transfer:
     if kind == "gift":
-        return ledger.gift(accounts[actor_id], accounts[recipient], coins, key)
+        return ledger.gift(accounts[actor_index], accounts[recipient_index], coins, key)
     # The actor refills another user's account, which the ledger allows.
-    return replace(ledger.refill(accounts[actor_id], coins, key), credit=accounts[recipient])
+    return replace(
+        ledger.refill(accounts[actor_index], coins, key), credit=accounts[recipient_index]
+    )
 
 
 def _transfer_ids(connection: Connection) -> dict[tuple[int, uuid.UUID], int]:
@@ -529,7 +534,7 @@ def _transfer_ids(connection: Connection) -> dict[tuple[int, uuid.UUID], int]:
 
 @pytest.fixture
 def empty_accounts(ledger: LedgerFixture) -> tuple[LedgerFixture, list[CoinAccount]]:
-    """Three accounts; every example rolls back its changes, so they are always empty."""
+    """Three empty coin accounts; the test must roll back the changes of each example."""
     return ledger, [ledger.open() for _ in range(3)]
 
 
@@ -555,10 +560,10 @@ def _post_in_lockstep(
         return run_concurrently(*[partial(run, *batch) for batch in batches])
 
 
-def _crossed_gifts(
+def _post_crossed_gifts(
     ledger: LedgerFixture, ann: CoinAccount, ben: CoinAccount
 ) -> list[list[TransferStatus]]:
-    """Post gifts in both directions; each consolidates slots that the other credits."""
+    """Concurrently post a gift in each direction; each consolidates the giver's slots."""
     return _post_in_lockstep(
         ledger, ([ledger.gift(ann, ben, 60)], 0), ([ledger.gift(ben, ann, 60)], 1)
     )
@@ -569,7 +574,7 @@ def test_opposite_gifts_that_consolidate_slots_do_not_deadlock(
     slots: CoinsBySlot, ledger: LedgerFixture
 ) -> None:
     ann, ben = ledger.open(slots), ledger.open(slots)
-    assert _crossed_gifts(ledger, ann, ben) == [[DONE], [DONE]]
+    assert _post_crossed_gifts(ledger, ann, ben) == [[DONE], [DONE]]
     assert ledger.coins(ann, ben) == [100, 100]
 
 
@@ -579,8 +584,10 @@ _LOCK_SLOT = text(
     FOR NO KEY UPDATE
     """
 )
-_LOCK_UNLOCKED = text("SELECT coin_account_id, slot FROM coin_slots FOR NO KEY UPDATE SKIP LOCKED")
-_COUNT_WAITING = text(
+_LOCK_UNLOCKED_SLOTS = text(
+    "SELECT coin_account_id, slot FROM coin_slots FOR NO KEY UPDATE SKIP LOCKED"
+)
+_COUNT_BLOCKED_CONNECTIONS = text(
     "SELECT count(*) FROM pg_stat_activity WHERE :blocker = ANY(pg_blocking_pids(pid))"
 )
 
@@ -598,13 +605,15 @@ def test_locks_are_acquired_in_order(lock_position: int, ledger: LedgerFixture) 
         posting_thread = threading.Thread(target=partial(ledger.post, *batch, slot=1))
         posting_thread.start()
         for _ in range(1000):
-            is_waiting = observer.execute(_COUNT_WAITING, {"blocker": backend_pid}).scalar_one()
+            is_waiting = observer.execute(
+                _COUNT_BLOCKED_CONNECTIONS, {"blocker": backend_pid}
+            ).scalar_one()
             observer.rollback()  # pg_stat_activity is constant within a transaction
             if is_waiting:
                 break
             time.sleep(0.005)
         unlocked_slots = {
-            (row.coin_account_id, row.slot) for row in observer.execute(_LOCK_UNLOCKED)
+            (row.coin_account_id, row.slot) for row in observer.execute(_LOCK_UNLOCKED_SLOTS)
         }
         observer.rollback()
         blocker.rollback()
@@ -642,14 +651,16 @@ def _random_batch(
     batch = []
     # Batches that share an actor run one after the other, not concurrently. With only two actors
     # per batch, this is rare.
-    actors = rng.sample(range(len(accounts)), 2)
+    actor_indexes = rng.sample(range(len(accounts)), 2)
     for _ in range(rng.randint(1, 8)):
-        actor_id = rng.choice(actors)
-        recipient = rng.choice([n for n in range(len(accounts)) if n != actor_id])
+        actor_index = rng.choice(actor_indexes)
+        recipient_index = rng.choice([n for n in range(len(accounts)) if n != actor_index])
         kind = rng.choice(["gift"] * 5 + ["refill"])
         key = str(rng.randrange(200)) if rng.random() < 0.3 else None
         batch.append(
-            _new_transfer(ledger, accounts, kind, actor_id, recipient, rng.randint(1, 60), key)
+            _new_transfer(
+                ledger, accounts, kind, actor_index, recipient_index, rng.randint(1, 60), key
+            )
         )
     return batch
 
@@ -701,12 +712,12 @@ def test_request_id_sent_on_eight_connections_moves_coins_once(
 ) -> None:
     for outcomes in _post_same_request_ids(ledger, key_count=20):
         assert len({outcome.transfer_id for outcome in outcomes}) == 1
-        *same_statuses, other_status = statuses_of(outcomes)
-        if other_status is DONE:
-            assert same_statuses == [CONFLICT] * 7
+        *equal_gift_statuses, different_gift_status = statuses_of(outcomes)
+        if different_gift_status is DONE:
+            assert equal_gift_statuses == [CONFLICT] * 7
         else:
-            assert other_status is CONFLICT
-            assert sorted(same_statuses, key=str) == [DONE] + [REPLAYED] * 6
+            assert different_gift_status is CONFLICT
+            assert sorted(equal_gift_statuses, key=str) == [DONE] + [REPLAYED] * 6
     assert len(database_state.rows("gifts")) == 20
 
 
@@ -729,20 +740,19 @@ def test_locked_slot_does_not_block_an_insert_of_the_same_slot(ledger: LedgerFix
     # Posting inserts slots before it locks slots in a fixed order. An insert that waited for a lock
     # would break this order, so that a deadlock would be possible.
     ann, ben = ledger.open({0: 10}), ledger.open({1: 1})
-    lock = text("SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE")
+    lock_query = text("SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE")
     insert_parameters = {"accounts": [ben.id], "slots": [1]}
     with (
         ledger.database.engine.begin() as locking_connection,
         ledger.database.engine.begin() as inserting_connection,
     ):
-        locking_connection.execute(lock, {"id": ben.id})
+        locking_connection.execute(lock_query, {"id": ben.id})
         inserting_connection.execute(text("SET LOCAL lock_timeout = '100ms'"))
         posting.INSERT_SLOTS.run(inserting_connection, insert_parameters)
     assert ledger.slots(ann) == {0: 10}
 
 
-# Each of the following tests removes one safeguard of posting, and checks that the resulting error
-# is detected.
+# Each test below removes one safeguard from a statement of posting, and checks which error follows.
 
 
 @pytest.fixture
@@ -783,12 +793,12 @@ def test_transfer_dropped_on_conflict_is_detected_by_the_audit(
     insert_transfers = posting.insert_transfers
 
     def insert_without_check(
-        connection: Connection, accepted: Sequence[Transfer]
+        connection: Connection, accepted_transfers: Sequence[Transfer]
     ) -> dict[Any, Any]:
         try:
-            return insert_transfers(connection, accepted)
+            return insert_transfers(connection, accepted_transfers)
         except KeyError:
-            return {transfer.key: posting.PostedTransfer(0, ()) for transfer in accepted}
+            return {transfer.key: posting.PostedTransfer(0, ()) for transfer in accepted_transfers}
 
     monkeypatch.setattr(posting, "find_posted", _find_no_posted_transfers)
     monkeypatch.setattr(posting, "INSERT_TRANSFERS", ignoring_conflicts)
@@ -827,7 +837,7 @@ def test_slots_that_are_locked_in_two_statements_cause_a_deadlock(
     monkeypatch.setattr(posting, "lock_slots", lock_in_two_statements)
     ann, ben = ledger.open({1: 50, 2: 50}), ledger.open({1: 50, 2: 50})
     with pytest.raises(OperationalError, check=_is_deadlock):
-        _crossed_gifts(ledger, ann, ben)
+        _post_crossed_gifts(ledger, ann, ben)
 
 
 def test_balance_check_of_only_slot_0_rejects_an_affordable_gift(

@@ -37,17 +37,17 @@ from tests.support.servers import Server, running_server
 
 pytestmark = pytest.mark.processes
 
-CLIENTS = 6
-# How long the clients send gifts before and after the failover.
+CLIENT_COUNT = 6
+# How long the clients send gifts before the failover, and again after it.
 GIFT_SENDING_S = 1.5
 # How long a test checks that there is no response while a COMMIT waits for the standby.
 NO_RESPONSE_S = 0.2
 
-_ACTOR = text(
+_SELECT_ACTOR_ID = text(
     "SELECT coin_accounts.id FROM coin_accounts JOIN accounts ON accounts.id = owner_id"
     " WHERE phone = :phone"
 )
-_REQUEST_IDS = text("SELECT request_id FROM transfers WHERE actor_id = :actor")
+_SELECT_REQUEST_IDS = text("SELECT request_id FROM transfers WHERE actor_id = :actor")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def server(two_nodes: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(CLIENTS) as pool:
+    with ThreadPoolExecutor(CLIENT_COUNT) as pool:
         yield pool
 
 
@@ -99,12 +99,12 @@ def submit(
     return writer.submit(transfer, deadline=time.monotonic() + wait_s)
 
 
-def commit_wait(
+def wait_for_commit_wait(
     cluster: Cluster, response: Future[Any], *, after: CommitWait | None = None
 ) -> CommitWait:
-    """Wait until a COMMIT waits for the standby; return that `CommitWait`.
+    """Wait until a COMMIT waits for the standby; return its `CommitWait`.
 
-    Fails if the response arrives before a COMMIT waits.
+    Fails if the server responds before a COMMIT waits for the standby.
     """
 
     def find_new_wait() -> CommitWait | None:
@@ -116,13 +116,13 @@ def commit_wait(
     return wait_for(find_new_wait, "COMMIT that waits for the standby")
 
 
-def times_posted(database: Database, transfer: Transfer) -> int:
+def count_postings(database: Database, transfer: Transfer) -> int:
     return count_transfers_by_request_id(database, transfer.actor_id)[transfer.request_id]
 
 
 def count_transfers_by_request_id(database: Database, actor_id: int) -> Counter[UUID]:
     with database.engine.connect() as connection:
-        return Counter(connection.execute(_REQUEST_IDS, {"actor": actor_id}).scalars())
+        return Counter(connection.execute(_SELECT_REQUEST_IDS, {"actor": actor_id}).scalars())
 
 
 def test_retried_gift_waits_for_the_standby(
@@ -134,9 +134,9 @@ def test_retried_gift_waits_for_the_standby(
     gift = ledger.gift(ledger.open({0: 100}), ledger.open(), 30)
     cluster.disconnect_standby()
     response = pool.submit(submit, writers[0], gift)
-    first_wait = commit_wait(cluster, response)
+    first_wait = wait_for_commit_wait(cluster, response)
     cluster.primary.terminate(first_wait)
-    commit_wait(cluster, response, after=first_wait)
+    wait_for_commit_wait(cluster, response, after=first_wait)
     # A retry through another ledger writer also waits for the standby.
     with pytest.raises(ServiceUnavailable) as caught:
         submit(writers[1], gift, wait_s=0.5)
@@ -145,7 +145,7 @@ def test_retried_gift_waits_for_the_standby(
     cluster.reconnect_standby()
     assert response.result(WAIT_S).status is TransferStatus.REPLAYED
     assert submit(writers[1], gift).status is TransferStatus.REPLAYED
-    assert times_posted(ledger.database, gift) == 1
+    assert count_postings(ledger.database, gift) == 1
     assert ledger.audit_errors() == []
 
 
@@ -159,13 +159,13 @@ def test_transfer_is_posted_again_after_a_cancelled_wait_for_the_standby(
     cluster.disconnect_standby()
     response = pool.submit(submit, writers[0], gift)
     # Cancel the wait of the gift's COMMIT first, and then the wait of the retry's COMMIT.
-    wait = commit_wait(cluster, response)
+    wait = wait_for_commit_wait(cluster, response)
     for _ in range(2):
         cluster.primary.cancel(wait)
-        wait = commit_wait(cluster, response, after=wait)
+        wait = wait_for_commit_wait(cluster, response, after=wait)
     cluster.reconnect_standby()
     assert response.result(WAIT_S).status is TransferStatus.REPLAYED
-    assert times_posted(ledger.database, gift) == 1
+    assert count_postings(ledger.database, gift) == 1
     assert ledger.audit_errors() == []
 
 
@@ -240,21 +240,21 @@ def retry_of_friend_removal(new_api: Callable[[str], ApiClient]) -> Retry:
     api = new_api("direct")
     ann, ben = new_user(api), new_user(api)
     ann.befriend(ben)
-    delete = partial(ann.post, "/friend", delete="1", userId=ben.phone)
-    return retry_after(delete, error="userId; reason=not_friends")
+    send_delete = partial(ann.post, "/friend", delete="1", userId=ben.phone)
+    return retry_after(send_delete, error="userId; reason=not_friends")
 
 
 def retry_of_leave(new_api: Callable[[str], ApiClient]) -> Retry:
     host = new_user(new_api("direct"))
     assert host.go_live().result == "0000"
-    leave = partial(host.post, "/room", leave="1")
-    return retry_after(leave, error="room; reason=room_not_open")
+    send_leave = partial(host.post, "/room", leave="1")
+    return retry_after(send_leave, error="room; reason=room_not_open")
 
 
 def retry_after(send: Callable[[], ApiResponse], *, error: str | None = None) -> Retry:
-    """Send a request; return its retry.
+    """Send a request that must succeed; return a retry of it.
 
-    The retry expects the message of the first response, and `error` as the error.
+    The response to the retry must have the same message, and `error` as its X-Error header.
     """
     first_response = send()
     assert first_response.result == "0000", first_response
@@ -275,7 +275,7 @@ def new_phone() -> str:
 
 
 @pytest.mark.parametrize(
-    "prepare",
+    "prepare_retry",
     [
         retry_of_payment_notification,
         retry_of_ordered_refill,
@@ -286,15 +286,15 @@ def new_phone() -> str:
     ],
 )
 def test_response_to_a_retry_waits_for_the_standby(
-    prepare: Callable[[Callable[[str], ApiClient]], Retry],
+    prepare_retry: Callable[[Callable[[str], ApiClient]], Retry],
     cluster: Cluster,
     new_api: Callable[[str], ApiClient],
     pool: ThreadPoolExecutor,
 ) -> None:
-    retry = prepare(new_api)
+    retry = prepare_retry(new_api)
     with cluster.disconnected_standby():
         response = pool.submit(retry.send)
-        commit_wait(cluster, response)
+        wait_for_commit_wait(cluster, response)
         with pytest.raises(TimeoutError):
             response.result(NO_RESPONSE_S)
     assert response.result(WAIT_S) == retry.expected
@@ -319,7 +319,7 @@ class Giver:
         self._client.max_attempts = 1
         register_client(server, self._host)
         with ledger.database.engine.begin() as connection:
-            self._actor: int = connection.execute(_ACTOR, {"phone": phone}).scalar_one()
+            self._actor: int = connection.execute(_SELECT_ACTOR_ID, {"phone": phone}).scalar_one()
             ledger.set_up_balances(connection, {CoinAccount(self._actor): {0: 1_000_000}})
 
     def give(self, request_id: str) -> bool:
@@ -377,16 +377,16 @@ def test_failover_after_an_interrupted_commit_loses_no_acknowledged_gift(
     request_id = uuid4().hex
     cluster.disconnect_standby()
     response = pool.submit(giver.give, request_id)
-    cluster.primary.terminate(commit_wait(cluster, response))
+    cluster.primary.terminate(wait_for_commit_wait(cluster, response))
     responses = [response.result(WAIT_S), giver.give(request_id)]
     # The gift is committed on the primary, but not on the standby.
-    before_failover = giver.count_transfers(ledger.database)
+    transfers_before = giver.count_transfers(ledger.database)
     cluster.fail_over()
     ledger.database.engine.dispose()
-    after_failover = giver.count_transfers(ledger.database)
+    transfers_after = giver.count_transfers(ledger.database)
     assert giver.not_posted_once(ledger.database) == []
     assert responses == [False, False]
-    assert (before_failover.total(), after_failover.total()) == (2, 1)
+    assert (transfers_before.total(), transfers_after.total()) == (2, 1)
     # A retry posts the gift once on the new primary.
     giver.retry(request_id)
     assert giver.not_posted_once(ledger.database) == []
@@ -400,9 +400,9 @@ def test_failover_during_gifts_of_many_clients_loses_no_acknowledged_gift(
     new_giver: Callable[[], Giver],
     pool: ThreadPoolExecutor,
 ) -> None:
-    givers = [new_giver() for _ in range(CLIENTS)]
-    stop = threading.Event()
-    futures = [pool.submit(giver.give_until, stop) for giver in givers]
+    givers = [new_giver() for _ in range(CLIENT_COUNT)]
+    stop_event = threading.Event()
+    futures = [pool.submit(giver.give_until, stop_event) for giver in givers]
     try:
         time.sleep(GIFT_SENDING_S)
         acknowledged_before = sum(len(giver.acknowledged) for giver in givers)
@@ -412,19 +412,19 @@ def test_failover_during_gifts_of_many_clients_loses_no_acknowledged_gift(
         )
         time.sleep(GIFT_SENDING_S)
     finally:
-        stop.set()
+        stop_event.set()
     for future in futures:
         future.result(WAIT_S)
     ledger.database.engine.dispose()
-    assert [giver.not_posted_once(ledger.database) for giver in givers] == [[]] * CLIENTS
+    assert [giver.not_posted_once(ledger.database) for giver in givers] == [[]] * CLIENT_COUNT
     transfer_counts = [giver.count_transfers(ledger.database).total() for giver in givers]
     assert transfer_counts == [len(giver.acknowledged) + 1 for giver in givers]
-    assert acknowledged_before > CLIENTS
+    assert acknowledged_before > CLIENT_COUNT
     assert ledger.audit_errors() == []
     assert audit(ledger.database, since_checkpoint=False).findings == []
 
 
 def has_new_acknowledgement(givers: Sequence[Giver], acknowledged_before: int) -> bool:
-    # At the failover, each client can have one gift in progress. The acknowledgements of these
-    # gifts do not count.
-    return sum(len(giver.acknowledged) for giver in givers) > acknowledged_before + CLIENTS
+    # Each client can have one gift in progress when the failover starts. Only acknowledgements of
+    # further gifts show that the new primary accepts gifts.
+    return sum(len(giver.acknowledged) for giver in givers) > acknowledged_before + CLIENT_COUNT

@@ -230,8 +230,8 @@ def new_host(backend: Server) -> Callable[[], Host]:
         post = partial(requests.post, timeout=10)
         phone = f"138{time.monotonic_ns() % 10**8:08}"
         form = {"userId": phone, "password": "harbour-42"}
-        registered = post(f"{backend.address}/register", data={**form, "register": "1"}).json()
-        assert registered["result"] == "0000", registered
+        registration = post(f"{backend.address}/register", data={**form, "register": "1"}).json()
+        assert registration["result"] == "0000", registration
         token = post(f"{backend.address}/log", data=form).json()["message"]
         return Host(backend, phone, token)
 

@@ -38,24 +38,26 @@ def test_readiness_reports_only_failed_checks() -> None:
 
 
 def test_hanging_check_uses_one_thread_and_does_not_delay_other_checks() -> None:
-    released, started = threading.Event(), []
+    release_event, started = threading.Event(), []
 
     def hanging_check() -> None:
         started.append(1)
-        released.wait(10)
+        release_event.wait(10)
 
     readiness = ReadinessProbe(
         {"disk": hanging_check, "database": lambda: None, "tables": hanging_check}, timeout_s=0.2
     )
     for _ in range(3):
-        before = time.monotonic()
+        started_at = time.monotonic()
         assert readiness.failures() == {
             "disk": "the check did not end within 0.2 s",
             "tables": "the check did not end within 0.2 s",
         }
-        assert time.monotonic() - before < 0.39  # one after the other, both checks would take 0.4 s
+        assert (
+            time.monotonic() - started_at < 0.39
+        )  # one after the other, both checks would take 0.4 s
     assert len(started) == 2
-    released.set()
+    release_event.set()
     deadline = time.monotonic() + 5
     while readiness.failures() and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -35,11 +35,11 @@ def app(new_app: Callable[..., App]) -> App:
 def compared_passwords(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Passwords that the application has compared with a hash."""
     passwords = []
-    verify = PasswordHasher.verify
+    original_verify = PasswordHasher.verify
 
     def record_and_verify(self: PasswordHasher, password: str, password_hash: str | None) -> bool:
         passwords.append(password)
-        return verify(self, password, password_hash)
+        return original_verify(self, password, password_hash)
 
     monkeypatch.setattr(PasswordHasher, "verify", record_and_verify)
     return passwords
@@ -59,7 +59,7 @@ def test_right_password_is_rejected_after_ten_failures_from_the_same_address(
     compared_passwords.clear()
     limited_response = log_in(api, ann.phone)
     assert limited_response.body == WRONG_PASSWORD
-    # The client cannot detect the rate limit, and the server computes no hash.
+    # A rate-limited login has the response of a wrong password, but no password is compared.
     assert limited_response.headers.keys() == failed_responses[0].headers.keys()
     assert limited_response.error == failed_responses[0].error == "password; reason=wrong_password"
     assert compared_passwords == []

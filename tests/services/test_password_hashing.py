@@ -21,10 +21,10 @@ def new_hasher(pepper: str = "p" * 32) -> PasswordHasher:
 
 @pytest.fixture
 def new_password_hashing(tmp_path: Path) -> Callable[..., PasswordHashing]:
-    def create(slots: int = 1, wait_s: float = 0.05, max_callers: int = 20) -> PasswordHashing:
+    def create(slot_count: int = 1, wait_s: float = 0.05, max_callers: int = 20) -> PasswordHashing:
         return PasswordHashing(
             new_hasher(),
-            MachineSemaphore(tmp_path, slots),
+            MachineSemaphore(tmp_path, slot_count),
             max_callers=max_callers,
             queue_timeout_s=wait_s,
             reject_common=True,
@@ -83,23 +83,23 @@ def test_hash_with_an_invalid_format_matches_no_password_and_is_logged(
     assert "a stored password hash has an invalid format" in caplog.text
 
 
-@pytest.mark.parametrize("processes", [1, 3])
+@pytest.mark.parametrize("process_count", [1, 3])
 def test_concurrent_hashing_is_limited_across_the_processes_of_a_machine(
-    processes: int, new_password_hashing: Callable[..., PasswordHashing]
+    process_count: int, new_password_hashing: Callable[..., PasswordHashing]
 ) -> None:
     # The instances share only the directory of the semaphore, as separate processes do.
-    instances = [new_password_hashing(slots=2, wait_s=5) for _ in range(processes)]
-    running, max_running, lock = 0, 0, threading.Lock()
+    instances = [new_password_hashing(slot_count=2, wait_s=5) for _ in range(process_count)]
+    running_count, max_running_count, lock = 0, 0, threading.Lock()
 
     def hold_semaphore_briefly(password_hashing: PasswordHashing) -> None:
-        nonlocal running, max_running
+        nonlocal running_count, max_running_count
         with password_hashing.acquire():
             with lock:
-                running += 1
-                max_running = max(max_running, running)
+                running_count += 1
+                max_running_count = max(max_running_count, running_count)
             time.sleep(0.01)
             with lock:
-                running -= 1
+                running_count -= 1
 
     threads = [
         threading.Thread(target=hold_semaphore_briefly, args=(password_hashing,))
@@ -109,7 +109,7 @@ def test_concurrent_hashing_is_limited_across_the_processes_of_a_machine(
         thread.start()
     for thread in threads:
         thread.join()
-    assert max_running == 2
+    assert max_running_count == 2
 
 
 def test_call_that_times_out_in_the_queue_fails_and_does_not_block_later_calls(

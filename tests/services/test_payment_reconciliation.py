@@ -122,12 +122,12 @@ def test_failed_queries_do_not_prevent_the_query_of_other_orders(
     paid_order_id = shop.order(ann)
     shop.pay(paid_order_id)
     shop.age_orders("1 minute")
-    query = shop.provider.query
+    original_query = shop.provider.query
 
     def query_or_fail(order: Order) -> ProviderOrder:
         if order.order_id in failing_order_ids:
             raise error
-        return query(order)
+        return original_query(order)
 
     monkeypatch.setattr(shop.provider, "query", query_or_fail)
     assert shop.services.payment_reconciliation.run() == (3, 2)

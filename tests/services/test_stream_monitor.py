@@ -207,10 +207,10 @@ class TestAbandonedRooms:
         class Crash(BaseException):
             pass
 
-        create = DevelopmentStreams.create
+        original_create = DevelopmentStreams.create
 
         def create_and_crash(self: DevelopmentStreams, key: str, publish_key: str) -> object:
-            create(self, key, publish_key)
+            original_create(self, key, publish_key)
             created_keys.append(key)
             raise Crash
 

@@ -90,7 +90,7 @@ class ApiClient:
         return response
 
     def post_bytes(self, path: str, body: bytes, content_type: str, **headers: str) -> ApiResponse:
-        """POST the body without encoding it as a form."""
+        """POST `body` unchanged, with the header `Content-Type: content_type`."""
         request = _Request.blank(path, method="POST", body=body, headers=headers)
         request.environ["CONTENT_TYPE"] = content_type
         return _parse(_Client(self.app).request(request, status="*"))
@@ -117,7 +117,7 @@ class ApiClient:
 
 @dataclass
 class PhoneClient(ApiClient):
-    """API client of a phone; it reads the verification codes from the SMS gateway."""
+    """API client of a phone number; it reads the verification codes sent by SMS."""
 
     number: str = ""
 
@@ -128,8 +128,8 @@ class PhoneClient(ApiClient):
     @property
     def received_codes(self) -> list[str]:
         """Verification codes sent to this phone, newest last."""
-        messages = self.app.registry.services.gateways.sms.sent
-        return [message.code for message in messages if message.phone == self.number]
+        sms_messages = self.app.registry.services.gateways.sms.sent
+        return [message.code for message in sms_messages if message.phone == self.number]
 
     def request_code(self) -> str:
         """Request a verification code; return the ticket."""
@@ -175,9 +175,9 @@ class UserClient(ApiClient):
         self, message: dict[str, Any], behaviour: str, **changed_params: str
     ) -> ApiResponse:
         """Accept or delete a friend request message that `messages` returned."""
-        ids = {name: message[name] for name in ("userId", "verifyId", "objectId")}
+        message_ids = {name: message[name] for name in ("userId", "verifyId", "objectId")}
         return self.post(
-            "/friend", dealMessage="1", behaviour=behaviour, **{**ids, **changed_params}
+            "/friend", dealMessage="1", behaviour=behaviour, **{**message_ids, **changed_params}
         )
 
     def befriend(self, friend: UserClient) -> None:
@@ -188,8 +188,8 @@ class UserClient(ApiClient):
         return self.post("/golden", refill="1", money=money, **params)
 
     def send_gift(self, host: UserClient, value: str, **params: str) -> ApiResponse:
-        gift = {"object": host.phone, "value": value, "description": "a rose", **params}
-        return self.post("/golden", send_gift="1", **gift)
+        gift_params = {"object": host.phone, "value": value, "description": "a rose", **params}
+        return self.post("/golden", send_gift="1", **gift_params)
 
     def go_live(self, **params: str) -> ApiResponse:
         return self.post("/room", live="1", **params)

@@ -17,14 +17,14 @@ from tests.support.api import UserClient
 AssertNoSideEffects = Callable[[], AbstractContextManager[None]]
 
 # All rows except the rate limit counters, which every request may change.
-_ALL_ROWS = text(
+_SELECT_ALL_ROWS = text(
     " UNION ALL ".join(
         f"SELECT '{name}', CAST(t AS text) FROM {name} t"
         for name in Base.metadata.tables.keys() - {"rate_limit_windows"}
     )
 )
 
-_BALANCES = text(
+_SELECT_BALANCES = text(
     "SELECT phone, sum(amount)::bigint AS coins FROM coin_slots"
     " JOIN coin_accounts ON coin_accounts.id = coin_account_id"
     " JOIN accounts ON accounts.id = owner_id GROUP BY phone"
@@ -64,7 +64,7 @@ class DatabaseState:
     def state(self) -> dict[str, Any]:
         """Return all rows and all file names."""
         with self._database.engine.connect() as connection:
-            rows = connection.execute(_ALL_ROWS).all()
+            rows = connection.execute(_SELECT_ALL_ROWS).all()
         return {
             "rows": sorted(map(tuple, rows)),
             "files": sorted(map(str, self._data_dir.rglob("*"))),
@@ -84,4 +84,4 @@ class DatabaseState:
     def balances(self) -> dict[str, int]:
         """Return the coin balance of each user by phone."""
         with self._database.engine.connect() as connection:
-            return {row.phone: row.coins for row in connection.execute(_BALANCES)}
+            return {row.phone: row.coins for row in connection.execute(_SELECT_BALANCES)}

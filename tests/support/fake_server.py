@@ -38,7 +38,7 @@ class FakeResponse:
 
 
 class FakeServer:
-    """Server that returns `respond`'s result, or fails as `failure_mode` specifies."""
+    """Returns the response of `respond`, or fails as `failure_mode` specifies."""
 
     def __init__(self, respond: Callable[[ReceivedRequest], FakeResponse]) -> None:
         self.respond = respond

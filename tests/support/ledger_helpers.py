@@ -27,7 +27,7 @@ _INSERT_OWNER = text(
     "INSERT INTO accounts (phone, password_hash)"
     " SELECT to_char(count(*), 'FM13800000000'), 'x' FROM accounts RETURNING id"
 )
-_OWNER_ID = text("SELECT owner_id FROM coin_accounts WHERE id = :id")
+_SELECT_OWNER_ID = text("SELECT owner_id FROM coin_accounts WHERE id = :id")
 _INSERT_REFILL = text(
     "INSERT INTO transfers (kind, debit_id, credit_id, amount, actor_id, request_id)"
     " VALUES (2, :provider, :account, :coins, :account, gen_random_uuid())"
@@ -42,7 +42,7 @@ _INSERT_ORDER = text(
     " FROM coin_accounts WHERE id = :id"
 )
 # Returns one row for each error in the ledger.
-_AUDIT = text(
+_SELECT_ERRORS = text(
     """
     WITH history AS (
         SELECT coin_account_id AS id, sum(amount) AS coins FROM entries GROUP BY 1
@@ -83,11 +83,11 @@ class LedgerFixture:
         self.provider_account = CoinAccount(provider_id, external=True)
 
     def open(self, coins: CoinsBySlot | None = None) -> CoinAccount:
-        """Create a user; return their account. `coins` maps balance shards to amounts."""
+        """Create a user; return their coin account. `coins` maps slots to coins."""
 
         def open_in_transaction(connection: Connection) -> CoinAccount:
-            owner = connection.execute(_INSERT_OWNER).scalar_one()
-            account = CoinAccount(open_account(connection, owner))
+            owner_id = connection.execute(_INSERT_OWNER).scalar_one()
+            account = CoinAccount(open_account(connection, owner_id))
             self.set_up_balances(connection, {account: coins or {}})
             return account
 
@@ -96,7 +96,7 @@ class LedgerFixture:
     def set_up_balances(
         self, connection: Connection, coins: Mapping[CoinAccount, CoinsBySlot]
     ) -> None:
-        """Refill accounts; `coins` maps each account to the amounts of its balance shards."""
+        """Refill coin accounts; `coins` maps each account to its coins by slot."""
         rows = [
             {
                 "provider": self.provider_account.id,
@@ -171,16 +171,16 @@ class LedgerFixture:
 
 def balance(connection: Connection, account: CoinAccount) -> int:
     """Return the balance of an account, as the application reads it."""
-    owner: int = connection.execute(_OWNER_ID, {"id": account.id}).scalar_one()
-    return CoinHistory().balance(connection, owner)
+    owner_id: int = connection.execute(_SELECT_OWNER_ID, {"id": account.id}).scalar_one()
+    return CoinHistory().balance(connection, owner_id)
 
 
 def audit_errors(connection: Connection) -> list[str]:
-    return list(connection.execute(_AUDIT).scalars())
+    return list(connection.execute(_SELECT_ERRORS).scalars())
 
 
-def _request_id(actor_id: CoinAccount, key: str | None) -> uuid.UUID:
-    return derive_request_id("test", actor_id.id, key) if key else uuid.uuid4()
+def _request_id(actor: CoinAccount, key: str | None) -> uuid.UUID:
+    return derive_request_id("test", actor.id, key) if key else uuid.uuid4()
 
 
 def statuses_of(outcomes: Sequence[TransferOutcome]) -> list[TransferStatus]:
