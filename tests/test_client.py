@@ -30,7 +30,7 @@ from tests.support.application import DEVELOPMENT_INI
 from tests.support.servers import running_server
 from tools.generate_client import declared_operations, generate_modules
 
-ANN, BEN = "13800000001", "13800000002"
+ANN_PHONE, BEN_PHONE = "13800000001", "13800000002"
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 40
 
 
@@ -39,14 +39,14 @@ CLIENT_PACKAGE = Path(livebackend_client.__file__).parent
 
 def run_python(script: str) -> str:
     """Run a script with the client package on PYTHONPATH; return its output."""
-    completed = subprocess.run(
+    completed_process = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "PYTHONPATH": str(CLIENT_PACKAGE.parent)},
         capture_output=True,
         text=True,
         check=True,
     )
-    return completed.stdout
+    return completed_process.stdout
 
 
 def test_generated_modules_match_the_output_of_make_client() -> None:
@@ -84,14 +84,14 @@ def register_client(address: str, phone: str, **profile: Any) -> Client:
 def test_client_registers_befriends_goes_live_and_sends_gifts(address: str, tmp_path: Path) -> None:
     picture = tmp_path / "我.png"
     picture.write_bytes(PNG)
-    location = Client(address).upload(img=picture)
-    assert Path(location).read_bytes() == PNG
+    picture_path = Client(address).upload(img=picture)
+    assert Path(picture_path).read_bytes() == PNG
     assert Client(address).upload(img=BytesIO(PNG))
-    ann = register_client(address, ANN, nickname="Ann", gender="0", headImage=location)
-    ben = register_client(address, BEN)
-    profile, flag = ben.search(userId=ANN)
-    assert (profile["nickname"], flag) == ("Ann", "0")
-    ben.add(userId=ANN)
+    ann = register_client(address, ANN_PHONE, nickname="Ann", gender="0", headImage=picture_path)
+    ben = register_client(address, BEN_PHONE)
+    profile, friend_flag = ben.search(userId=ANN_PHONE)
+    assert (profile["nickname"], friend_flag) == ("Ann", "0")
+    ben.add(userId=ANN_PHONE)
     (message,) = ann.messagelist()
     ann.deal_message(
         userId=message["userId"],
@@ -105,9 +105,9 @@ def test_client_registers_befriends_goes_live_and_sends_gifts(address: str, tmp_
     assert (friend["title"], friend["liveStatus"]) == ("hello", "on")
     ben.refill(money=50)
     for _ in range(2):
-        ben.send_gift(value=30, object=ANN, description="rose", requestId="once")
+        ben.send_gift(value=30, object=ANN_PHONE, description="rose", requestId="once")
     with pytest.raises(OperationRefused) as raised:
-        ben.send_gift(value=30, object=ANN, description="rose")
+        ben.send_gift(value=30, object=ANN_PHONE, description="rose")
     assert raised.value.code == "0013"
     assert (raised.value.parameter, raised.value.reason) == ("value", "insufficient_coins")
     assert raised.value.explain(chinese=True) == "value：金币不足"
@@ -120,11 +120,11 @@ def test_client_registers_befriends_goes_live_and_sends_gifts(address: str, tmp_
 @pytest.mark.processes
 def test_client_example_in_readme_prints_the_documented_error(address: str) -> None:
     readme = DEVELOPMENT_INI.with_name("README.md").read_text("utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    register_client(address, ANN).add(
-        userId=register_client(address, BEN).search(userId=BEN)[0]["userId"]
+    (example_script,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    register_client(address, ANN_PHONE).add(
+        userId=register_client(address, BEN_PHONE).search(userId=BEN_PHONE)[0]["userId"]
     )
-    script = example.replace("http://127.0.0.1:6543", address)
+    script = example_script.replace("http://127.0.0.1:6543", address)
     assert run_python(script) == "0013 database update failed: value exceeds the balance\n"
 
 
@@ -170,8 +170,8 @@ def scripted_server() -> Iterator[ScriptedServer]:
 
 
 PreparedResponse = tuple[int, bytes, dict[str, str]]
-OK: PreparedResponse = (200, b'{"result":"0000","message":null}', {})
-UNAVAILABLE: PreparedResponse = (
+OK_RESPONSE: PreparedResponse = (200, b'{"result":"0000","message":null}', {})
+UNAVAILABLE_RESPONSE: PreparedResponse = (
     503,
     b'{"result":"0013","message":"update failed"}',
     {"Retry-After": "0"},
@@ -183,8 +183,8 @@ def new_client(scripted_server: ScriptedServer) -> Client:
 
 
 def test_gift_is_retried_with_the_same_request_id(scripted_server: ScriptedServer) -> None:
-    scripted_server.responses = [UNAVAILABLE, UNAVAILABLE, OK]
-    new_client(scripted_server).send_gift(value=1, object=ANN, description="rose")
+    scripted_server.responses = [UNAVAILABLE_RESPONSE, UNAVAILABLE_RESPONSE, OK_RESPONSE]
+    new_client(scripted_server).send_gift(value=1, object=ANN_PHONE, description="rose")
     request_ids = [request["requestId"] for request in scripted_server.received]
     assert len(request_ids) == 3
     assert request_ids[0] == request_ids[1] == request_ids[2]
@@ -192,9 +192,9 @@ def test_gift_is_retried_with_the_same_request_id(scripted_server: ScriptedServe
 
 def test_client_raises_after_three_unavailable_responses(scripted_server: ScriptedServer) -> None:
     scripted_server.responses = [
-        UNAVAILABLE,
-        UNAVAILABLE,
-        (*UNAVAILABLE[:2], {"X-Request-Outcome": "unknown", "Retry-After": "1"}),
+        UNAVAILABLE_RESPONSE,
+        UNAVAILABLE_RESPONSE,
+        (*UNAVAILABLE_RESPONSE[:2], {"X-Request-Outcome": "unknown", "Retry-After": "1"}),
     ]
     with pytest.raises(ServerUnavailable) as raised:
         new_client(scripted_server).refill(money=10)
@@ -210,14 +210,14 @@ UNKNOWN_OUTCOME: PreparedResponse = (
 
 
 def test_exception_with_unknown_outcome_has_the_request_id(scripted_server: ScriptedServer) -> None:
-    scripted_server.responses = [UNKNOWN_OUTCOME, UNKNOWN_OUTCOME, UNKNOWN_OUTCOME, OK]
+    scripted_server.responses = [UNKNOWN_OUTCOME, UNKNOWN_OUTCOME, UNKNOWN_OUTCOME, OK_RESPONSE]
     api_client = new_client(scripted_server)
     with pytest.raises(ServerUnavailable) as raised:
-        api_client.send_gift(value=1, object=ANN, description="rose")
+        api_client.send_gift(value=1, object=ANN_PHONE, description="rose")
     error = raised.value
     assert error.outcome_unknown
     assert error.retry_request_id == "from-the-server"
-    api_client.send_gift(value=1, object=ANN, description="rose", requestId=error.request_id)
+    api_client.send_gift(value=1, object=ANN_PHONE, description="rose", requestId=error.request_id)
     assert {request["requestId"][0] for request in scripted_server.received} == {error.request_id}
     assert len(scripted_server.received) == 4
 
@@ -228,7 +228,7 @@ def test_exception_for_an_invalid_response_has_the_request_id(
     method: str, response: PreparedResponse | None, scripted_server: ScriptedServer
 ) -> None:
     scripted_server.responses = [response] * 3
-    gift = {"value": 1, "object": ANN, "description": "rose"}
+    gift = {"value": 1, "object": ANN_PHONE, "description": "rose"}
     with pytest.raises(InvalidResponse) as raised:
         getattr(new_client(scripted_server), method)(
             **(gift if method == "send_gift" else {"money": 10})
@@ -254,7 +254,7 @@ INTERNAL_ERROR: PreparedResponse = (500, ERROR_0013, {"X-Error": "request; reaso
     "responses",
     [
         [UNKNOWN_OUTCOME, LEDGER_BUSY, LEDGER_BUSY],
-        [UNKNOWN_OUTCOME, UNAVAILABLE, UNAVAILABLE],
+        [UNKNOWN_OUTCOME, UNAVAILABLE_RESPONSE, UNAVAILABLE_RESPONSE],
         [UNKNOWN_OUTCOME, INTERNAL_ERROR, INTERNAL_ERROR],
         [UNKNOWN_OUTCOME, TOKEN_EXPIRED],
         [UNKNOWN_OUTCOME, RATE_LIMITED],
@@ -267,7 +267,7 @@ def test_outcome_stays_unknown_until_the_ledger_responds(
 ) -> None:
     scripted_server.responses = responses[:]
     with pytest.raises(ApiError) as raised:
-        new_client(scripted_server).send_gift(value=1, object=ANN, description="rose")
+        new_client(scripted_server).send_gift(value=1, object=ANN_PHONE, description="rose")
     assert raised.value.outcome_unknown
     assert raised.value.request_id
     assert len(scripted_server.received) == len(responses)
@@ -286,33 +286,35 @@ def test_outcome_is_known_after_an_error_of_the_ledger(
 ) -> None:
     scripted_server.responses = [UNKNOWN_OUTCOME, (200, ERROR_0013, {"X-Error": x_error})]
     with pytest.raises(OperationRefused) as raised:
-        new_client(scripted_server).send_gift(value=1, object=ANN, description="rose")
+        new_client(scripted_server).send_gift(value=1, object=ANN_PHONE, description="rose")
     assert not raised.value.outcome_unknown
 
 
-@pytest.mark.parametrize("response", [LEDGER_BUSY, TOKEN_EXPIRED, RATE_LIMITED, UNAVAILABLE])
+@pytest.mark.parametrize(
+    "response", [LEDGER_BUSY, TOKEN_EXPIRED, RATE_LIMITED, UNAVAILABLE_RESPONSE]
+)
 def test_outcome_is_known_if_the_outcome_of_each_attempt_is_known(
     response: PreparedResponse, scripted_server: ScriptedServer
 ) -> None:
     scripted_server.responses = [response] * 3
     with pytest.raises(ApiError) as raised:
-        new_client(scripted_server).send_gift(value=1, object=ANN, description="rose")
+        new_client(scripted_server).send_gift(value=1, object=ANN_PHONE, description="rose")
     assert not raised.value.outcome_unknown
 
 
 def test_gift_that_timed_out_in_the_queue_is_retried(scripted_server: ScriptedServer) -> None:
-    scripted_server.responses = [UNKNOWN_OUTCOME, LEDGER_BUSY, OK]
-    new_client(scripted_server).send_gift(value=1, object=ANN, description="rose")
+    scripted_server.responses = [UNKNOWN_OUTCOME, LEDGER_BUSY, OK_RESPONSE]
+    new_client(scripted_server).send_gift(value=1, object=ANN_PHONE, description="rose")
     assert len(scripted_server.received) == 3
 
 
 def test_exception_of_a_rejected_gift_has_its_request_id(scripted_server: ScriptedServer) -> None:
     scripted_server.responses = [
-        (200, UNAVAILABLE[1], {"X-Error": "value; reason=insufficient_coins"})
+        (200, UNAVAILABLE_RESPONSE[1], {"X-Error": "value; reason=insufficient_coins"})
     ]
     with pytest.raises(OperationRefused) as raised:
         new_client(scripted_server).send_gift(
-            value=1, object=ANN, description="rose", requestId="mine"
+            value=1, object=ANN_PHONE, description="rose", requestId="mine"
         )
     assert raised.value.request_id == "mine"
 
@@ -320,7 +322,7 @@ def test_exception_of_a_rejected_gift_has_its_request_id(scripted_server: Script
 def test_exception_of_an_operation_without_request_id_has_no_request_id(
     scripted_server: ScriptedServer,
 ) -> None:
-    scripted_server.responses = [UNAVAILABLE] * 3
+    scripted_server.responses = [UNAVAILABLE_RESPONSE] * 3
     with pytest.raises(ServerUnavailable) as raised:
         new_client(scripted_server).friendlist()
     assert raised.value.request_id is None
@@ -338,28 +340,28 @@ def test_not_friends_error_after_an_unknown_outcome_is_success(
     first_response: PreparedResponse | None, scripted_server: ScriptedServer
 ) -> None:
     scripted_server.responses = [first_response, NOT_FRIENDS]
-    new_client(scripted_server).unfriend(userId=BEN)
+    new_client(scripted_server).unfriend(userId=BEN_PHONE)
     assert len(scripted_server.received) == 2
 
 
-@pytest.mark.parametrize("earlier_responses", [[], [UNAVAILABLE]])
+@pytest.mark.parametrize("earlier_responses", [[], [UNAVAILABLE_RESPONSE]])
 def test_not_friends_error_after_known_outcomes_is_raised(
     earlier_responses: list[PreparedResponse], scripted_server: ScriptedServer
 ) -> None:
     scripted_server.responses = [*earlier_responses, NOT_FRIENDS]
     with pytest.raises(OperationRefused, match="is not a friend"):
-        new_client(scripted_server).unfriend(userId=BEN)
+        new_client(scripted_server).unfriend(userId=BEN_PHONE)
 
 
 def test_unknown_user_after_an_unknown_outcome_is_an_error(scripted_server: ScriptedServer) -> None:
     unknown_user = (*NOT_FRIENDS[:2], {"X-Error": "userId; reason=unknown_user"})
     scripted_server.responses = [UNKNOWN_OUTCOME, unknown_user]
     with pytest.raises(OperationRefused, match="is not registered"):
-        new_client(scripted_server).unfriend(userId=BEN)
+        new_client(scripted_server).unfriend(userId=BEN_PHONE)
 
 
 def test_operation_that_is_not_idempotent_is_sent_once(scripted_server: ScriptedServer) -> None:
-    scripted_server.responses = [UNAVAILABLE]
+    scripted_server.responses = [UNAVAILABLE_RESPONSE]
     with pytest.raises(ServerUnavailable):
         new_client(scripted_server).log_out()
     assert len(scripted_server.received) == 1
@@ -405,11 +407,11 @@ def test_search_result_without_a_valid_flag_raises_invalid_response(
         (200, b'{"result":"0000","message":%s%s}' % (profile, flag), {})
     ] * 3
     with pytest.raises(InvalidResponse):
-        new_client(scripted_server).search(userId=ANN)
+        new_client(scripted_server).search(userId=ANN_PHONE)
 
 
 def test_delay_before_a_retry_is_limited(scripted_server: ScriptedServer) -> None:
-    scripted_server.responses = [(*UNAVAILABLE[:2], {"Retry-After": "60"}), OK]
+    scripted_server.responses = [(*UNAVAILABLE_RESPONSE[:2], {"Retry-After": "60"}), OK_RESPONSE]
     api_client = Client(
         f"http://127.0.0.1:{scripted_server.server_port}",
         token="t",

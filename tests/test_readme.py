@@ -27,8 +27,8 @@ def table_rows(first_header: str) -> list[str]:
     """Return the rows of the table whose first column has the header `first_header`."""
     text_before, _, text_after = README.partition(f"| {first_header} |")
     assert text_before, f"README.md has no table whose first column is {first_header}"
-    table = text_after.partition("\n\n")[0]
-    return table.splitlines()[2:]
+    rows_text = text_after.partition("\n\n")[0]
+    return rows_text.splitlines()[2:]
 
 
 def test_operation_tables_in_readme_match_the_declarations(app: App) -> None:
@@ -38,8 +38,10 @@ def test_operation_tables_in_readme_match_the_declarations(app: App) -> None:
             name if field.is_required() else f"[{name}]"
             for name, field in operation.parameters.model_fields.items()
         )
-        codes = " ".join(sorted(result.code for result in operation.result_codes - {ResultCode.OK}))
-        cells = (operation.summary, paths, operation.selector or "", parameters, codes)
+        error_codes = " ".join(
+            sorted(result.code for result in operation.result_codes - {ResultCode.OK})
+        )
+        cells = (operation.summary, paths, operation.selector or "", parameters, error_codes)
         return f"| {' | '.join(cells)} |".replace("|  |", "| |")
 
     for first_header, is_extension in (("operation", False), ("extension", True)):
@@ -75,8 +77,8 @@ def test_readme_lists_every_command() -> None:
 
 
 def test_code_layout_in_readme_lists_every_module_and_only_existing_files() -> None:
-    code_layout = README.partition("## Code layout")[2].partition("## Design decisions")[0]
-    paths = re.findall(r"`([a-z_/]+(?:\.py|/))`", code_layout)
+    code_layout_section = README.partition("## Code layout")[2].partition("## Design decisions")[0]
+    paths = re.findall(r"`([a-z_/]+(?:\.py|/))`", code_layout_section)
     documented_files = {path if "/" in path else f"livebackend/{path}" for path in paths}
     assert [path for path in documented_files if not (DEVELOPMENT_INI.parent / path).exists()] == []
     folders = {
@@ -92,8 +94,8 @@ def test_code_layout_in_readme_lists_every_module_and_only_existing_files() -> N
 
 
 def test_stream_gateways_in_readme_exist() -> None:
-    streams = README.partition("## Streams")[2].partition("\n## ")[0]
-    gateway_names = re.findall(r"^\| `(livebackend[\w.]+)` \|", streams, flags=re.MULTILINE)
+    streams_section = README.partition("## Streams")[2].partition("\n## ")[0]
+    gateway_names = re.findall(r"^\| `(livebackend[\w.]+)` \|", streams_section, flags=re.MULTILINE)
     assert len(gateway_names) == 4
     for name in gateway_names:
         assert resolve_name(name).from_settings
@@ -125,9 +127,9 @@ def url(new_database: Callable[[str], str], worker_id: str) -> str:
 
 def walkthrough_steps() -> list[tuple[str, str]]:
     """Return each command of the walkthrough and its documented output."""
-    walkthrough = README.partition("## Walkthrough")[2].partition("\n## ")[0]
+    walkthrough_section = README.partition("## Walkthrough")[2].partition("\n## ")[0]
     steps = []
-    for block in re.findall(r"```console\n(.*?)```", walkthrough, re.DOTALL):
+    for block in re.findall(r"```console\n(.*?)```", walkthrough_section, re.DOTALL):
         for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, response = step.partition("\n")
             steps.append((command, response.strip()))
@@ -145,7 +147,7 @@ def run_walkthrough(server: Server, **replacements: str) -> None:
         replacement = replacements.get(variable)
         commands.append(f"{variable}={replacement}" if replacement else command)
     script = "".join(f"{command}; echo; echo ---\n" for command in commands)
-    completed = subprocess.run(
+    completed_process = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script.replace(DOCUMENTED_ADDRESS, server.address)],
         cwd=server.log.parent,
         capture_output=True,
@@ -153,7 +155,7 @@ def run_walkthrough(server: Server, **replacements: str) -> None:
         timeout=60,
         check=True,
     )
-    responses = [response.strip() for response in completed.stdout.split("---\n")[:-1]]
+    responses = [response.strip() for response in completed_process.stdout.split("---\n")[:-1]]
     for (command, documented_output), response in zip(walkthrough_steps(), responses, strict=True):
         pattern = ".*".join(map(re.escape, documented_output.split("…")))
         assert re.fullmatch(pattern, response), f"{command}\n{response}"

@@ -30,7 +30,7 @@ def code_blocks(text: str) -> list[str]:
 def tables(text: str) -> list[list[list[str]]]:
     """Return the rows of each table as lists of cells, with the header first."""
     blocks = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
-    # An escaped `|` is part of a cell.
+    # An escaped `|` does not separate cells.
     return [
         [re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in block.splitlines()]
         for block in blocks

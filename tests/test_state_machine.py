@@ -36,7 +36,7 @@ class Model:
     titles: dict[str, str | None] = field(default_factory=dict)
     streams: dict[str, str] = field(default_factory=dict)
     refilled_coins: int = 0
-    # The content of each executed request, by sender and request id.
+    # The kind and parameters of each executed refill or gift, by the user's phone and request id.
     executed_requests: dict[tuple[str, str], tuple[object, ...]] = field(default_factory=dict)
 
 
@@ -108,9 +108,9 @@ class RequestSequence(RuleBasedStateMachine):
     @rule(me=users, other_phone=phones)
     def unfriend(self, me: str, other_phone: str) -> None:
         response = self.logged_in[me].post("/friend", delete="1", userId=other_phone)
-        pair = frozenset((me, other_phone))
-        self.check_result(response, "0000" if pair in self.model.friends else "0006")
-        self.model.friends.discard(pair)
+        friend_pair = frozenset((me, other_phone))
+        self.check_result(response, "0000" if friend_pair in self.model.friends else "0006")
+        self.model.friends.discard(friend_pair)
 
     @rule(me=users, money=st.sampled_from(["10", "50", "100", "20"]), request_id=request_ids)
     def refill(self, me: str, money: str, request_id: str) -> None:
@@ -163,25 +163,25 @@ class RequestSequence(RuleBasedStateMachine):
 
     @invariant()
     def user_has_at_most_one_open_room(self) -> None:
-        rooms = [
+        host_account_ids = [
             row["account_id"] for row in self.database_state.rows("rooms") if row["state"] == "open"
         ]
-        assert len(rooms) == len(set(rooms)) == len(self.model.streams)
+        assert len(host_account_ids) == len(set(host_account_ids)) == len(self.model.streams)
 
     @invariant()
     def friendships_are_symmetric_and_friend_lists_show_live_status(self) -> None:
-        pairs = set()
+        friend_pairs = set()
         for me, user in self.logged_in.items():
             friends = user.friends()
-            pairs |= {frozenset((me, friend["userId"])) for friend in friends}
+            friend_pairs |= {frozenset((me, friend["userId"])) for friend in friends}
             live_flags = [friend["userId"] in self.model.streams for friend in friends]
             assert live_flags == sorted(live_flags, reverse=True)
             for friend, is_live in zip(friends, live_flags, strict=True):
                 assert friend["liveStatus"] == ("on" if is_live else "off")
                 title = self.model.titles[friend["userId"]] if is_live else None
                 assert friend["title"] == title
-        assert pairs == self.model.friends
-        assert len(self.database_state.rows("friendships")) == 2 * len(pairs)
+        assert friend_pairs == self.model.friends
+        assert len(self.database_state.rows("friendships")) == 2 * len(friend_pairs)
 
     def check_result(self, response: ApiResponse, result: str) -> None:
         assert response.result == result, response
@@ -191,18 +191,18 @@ class RequestSequence(RuleBasedStateMachine):
         self.model.pending_requests -= {(phone, other_phone), (other_phone, phone)}
 
     def is_new_request(
-        self, me: str, request_id: str, content: tuple[object, ...], response: ApiResponse
+        self, me: str, request_id: str, parameters: tuple[object, ...], response: ApiResponse
     ) -> bool:
         """Return whether a request id is new; check the response to a reused id."""
-        earlier_content = self.model.executed_requests.get((me, request_id))
-        if earlier_content is None:
+        earlier_parameters = self.model.executed_requests.get((me, request_id))
+        if earlier_parameters is None:
             return True
-        self.check_result(response, "0000" if earlier_content == content else "0013")
+        self.check_result(response, "0000" if earlier_parameters == parameters else "0013")
         return False
 
-    def record_request(self, me: str, request_id: str, content: tuple[object, ...]) -> None:
+    def record_request(self, me: str, request_id: str, parameters: tuple[object, ...]) -> None:
         if request_id:
-            self.model.executed_requests[me, request_id] = content
+            self.model.executed_requests[me, request_id] = parameters
 
 
 @pytest.mark.processes

@@ -15,7 +15,7 @@ from tests.support.servers import Server, hardened_settings, running_server
 
 pytestmark = pytest.mark.processes
 
-ANN = "13800000001"
+ANN_PHONE = "13800000001"
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def last_code(server: Server) -> str:
     return str(codes[-1])
 
 
-def register(server: Server, phone: str = ANN) -> str:
+def register(server: Server, phone: str = ANN_PHONE) -> str:
     """Register a user; return a login token."""
     ticket = post(server, "/register", token=phone)["message"]
     assert result(server, "/register", code_v=ticket, code=last_code(server)) == "0000"
@@ -57,11 +57,11 @@ def register(server: Server, phone: str = ANN) -> str:
 
 def test_registration_and_room_continue_on_the_other_server(servers: tuple[Server, Server]) -> None:
     first_server, other_server = servers
-    ticket = post(first_server, "/register", token=ANN)["message"]
+    ticket = post(first_server, "/register", token=ANN_PHONE)["message"]
     assert result(other_server, "/register", code_v=ticket, code=last_code(first_server)) == "0000"
-    # A used code is invalid on both servers.
+    # A verification code that was used on one server is invalid on both servers.
     assert result(first_server, "/register", code_v=ticket, code=last_code(first_server)) == "0004"
-    account = {"userId": ANN, "password": PASSWORD}
+    account = {"userId": ANN_PHONE, "password": PASSWORD}
     assert result(first_server, "/register", register="1", **account) == "0000"
     token = post(other_server, "/log", **account)["message"]
     assert result(first_server, "/list", friendlist="1", token=token) == "0000"
@@ -73,7 +73,7 @@ def test_registration_and_room_continue_on_the_other_server(servers: tuple[Serve
 
 def test_wrong_codes_are_counted_across_servers(servers: tuple[Server, Server]) -> None:
     first_server = servers[0]
-    ticket = post(first_server, "/register", token=ANN)["message"]
+    ticket = post(first_server, "/register", token=ANN_PHONE)["message"]
     code = last_code(first_server)
     wrong_code = f"{(int(code) + 1) % 10_000:04}"
     results = [
@@ -87,9 +87,9 @@ def test_wrong_codes_are_counted_across_servers(servers: tuple[Server, Server]) 
 
 def test_sent_codes_are_counted_across_servers(servers: tuple[Server, Server]) -> None:
     first_server, other_server = servers
-    assert result(first_server, "/register", token=ANN) == "0000"
-    # A phone receives at most one code per minute; a client address can request 20 codes per hour.
-    assert result(other_server, "/register", token=ANN) == "0002"
+    assert result(first_server, "/register", token=ANN_PHONE) == "0000"
+    # The limits are one code request per phone and minute, and 20 per client address and hour.
+    assert result(other_server, "/register", token=ANN_PHONE) == "0002"
     results = [result(servers[n % 2], "/register", token=f"138000001{n:02}") for n in range(20)]
     assert results == ["0000"] * 18 + ["0002"] * 2
 
@@ -97,9 +97,9 @@ def test_sent_codes_are_counted_across_servers(servers: tuple[Server, Server]) -
 def test_wrong_passwords_are_counted_across_servers(servers: tuple[Server, Server]) -> None:
     register(servers[0])
     for n in range(10):
-        assert result(servers[n % 2], "/log", userId=ANN, password=f"wrong-{n}") == "0008"
+        assert result(servers[n % 2], "/log", userId=ANN_PHONE, password=f"wrong-{n}") == "0008"
     for server in servers:
-        assert result(server, "/log", userId=ANN, password=PASSWORD) == "0008"
+        assert result(server, "/log", userId=ANN_PHONE, password=PASSWORD) == "0008"
 
 
 def test_token_revoked_on_one_server_is_revoked_on_the_other(
@@ -107,7 +107,7 @@ def test_token_revoked_on_one_server_is_revoked_on_the_other(
 ) -> None:
     first_server, other_server = servers
     first_token = register(first_server)
-    second_token = post(other_server, "/log", userId=ANN, password=PASSWORD)["message"]
+    second_token = post(other_server, "/log", userId=ANN_PHONE, password=PASSWORD)["message"]
     assert result(first_server, "/log", logout="1", token=first_token) == "0000"
     assert result(other_server, "/list", friendlist="1", token=first_token) == "0012"
     assert result(first_server, "/list", friendlist="1", token=second_token) == "0000"
@@ -125,7 +125,7 @@ def test_client_address_is_read_from_the_header_of_a_trusted_proxy(
 
         def log_in(forwarded_for: str, scheme: str) -> RawResponse:
             headers = (f"X-Forwarded-For: {forwarded_for}", f"X-Forwarded-Proto: {scheme}")
-            form = urlencode({"userId": ANN, "password": PASSWORD})
+            form = urlencode({"userId": ANN_PHONE, "password": PASSWORD})
             return RawResponse.exchange(server, RawRequest("/log", form, headers=headers).encode())
 
         assert log_in("198.51.100.1", "https").json["result"] == "0007"

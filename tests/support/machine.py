@@ -1,7 +1,7 @@
-"""An isolated environment for the commands of docs/operations.md.
+"""An isolated environment in which tests run the commands of docs/operations.md.
 
 System paths are below a temporary directory, and ports are replaced by unused ports. `systemctl.py`
-replaces systemd and runs the commands of the units. nginx, PostgreSQL and pip are real.
+replaces systemd and runs the commands of the unit files. nginx, PostgreSQL and pip are real.
 """
 
 import importlib.util
@@ -69,20 +69,20 @@ class Machine:
         """Return `text` with the paths and ports of this environment."""
         for path in RELOCATED_PATHS:
             text = text.replace(path, f"{self.root}{path}")
-        for name in ("6543", "6553", "6544"):
-            text = re.sub(rf"\b{name}\b", str(self.ports[name]), text)
+        for documented_port in ("6543", "6553", "6544"):
+            text = re.sub(rf"\b{documented_port}\b", str(self.ports[documented_port]), text)
         text = re.sub(r"listen 80;", f"listen 127.0.0.1:{self.ports['80']};", text)
         text = re.sub(r"listen 443 ", f"listen 127.0.0.1:{self.ports['443']} ", text)
         text = re.sub(r" *listen \[::\]:.*\n", "", text)
         return text.replace("sudo -u postgres ", "")
 
     def environment(self, postgres: EmbeddedPostgres) -> dict[str, str]:
-        """Return environment variables for a shell: paths, PostgreSQL and curl."""
+        """Return environment variables for a shell that uses `programs` and `postgres`."""
         url = postgres.url("postgres")
-        path = [str(self.programs), str(postgres_binaries()), os.environ["PATH"]]
+        program_folders = [str(self.programs), str(postgres_binaries()), os.environ["PATH"]]
         return {
             **{name: os.environ[name] for name in os.environ if not name.startswith("LIVEBACKEND")},
-            "PATH": ":".join(path),
+            "PATH": ":".join(program_folders),
             "PGHOST": url.partition("host=")[2].partition("&")[0].replace("%2F", "/"),
             "PGUSER": "livebackend",
             "CURL_HOME": str(self.root),
@@ -92,8 +92,8 @@ class Machine:
     @property
     def nginx_is_running(self) -> bool:
         # An empty pid file does not show that nginx runs: `nginx -t` creates one and exits.
-        file = self.root / "nginx/nginx.pid"
-        return file.exists() and bool(file.read_text())
+        pid_file = self.root / "nginx/nginx.pid"
+        return pid_file.exists() and bool(pid_file.read_text())
 
     def stop(self) -> None:
         """Stop the servers and nginx."""
@@ -103,8 +103,10 @@ class Machine:
             subprocess.run([self.programs / "nginx", "-s", "stop"], check=False)
 
     def _copy_checkout(self) -> None:
-        ignored = shutil.ignore_patterns(".*", "var", "*.egg-info", "__pycache__", "build", "tests")
-        shutil.copytree(ROOT, self.checkout, ignore=ignored, symlinks=True)
+        ignored_files = shutil.ignore_patterns(
+            ".*", "var", "*.egg-info", "__pycache__", "build", "tests"
+        )
+        shutil.copytree(ROOT, self.checkout, ignore=ignored_files, symlinks=True)
         for file in [self.checkout / "production.ini", *(self.checkout / "deploy").rglob("*")]:
             if file.is_file():
                 file.write_text(self.relocate(file.read_text()))
@@ -126,9 +128,10 @@ class Machine:
         )
 
     def _create_programs(self) -> None:
-        conf = self.root / "etc/nginx/nginx.conf"
+        nginx_conf_file = self.root / "etc/nginx/nginx.conf"
         self._create_program(
-            "nginx", f'exec /usr/sbin/nginx -p {self.root}/nginx -e error.log -c {conf} "$@"'
+            "nginx",
+            f'exec /usr/sbin/nginx -p {self.root}/nginx -e error.log -c {nginx_conf_file} "$@"',
         )
         systemctl = Path(__file__).with_name("systemctl.py")
         command = shlex.join([sys.executable, str(systemctl), str(self.root)])

@@ -11,14 +11,14 @@ HOST = "live.example"
 
 
 def start_nginx(machine: Machine, upstream: str, *replacements: tuple[str, str]) -> None:
-    """Start nginx; `replacements` are (old, new) texts in nginx-site.conf."""
-    site = (machine.checkout / "deploy/nginx-site.conf").read_text()
-    for old, new in replacements:
-        assert site.count(old) == 1
-        site = site.replace(old, new)
-    conf = machine.root / "etc/nginx"
-    (conf / "conf.d/livebackend.conf").write_text(site)
-    (conf / "livebackend-upstream.conf").write_text(upstream)
+    """Replace each (old, new) pair of texts in nginx-site.conf, and start nginx."""
+    site_config = (machine.checkout / "deploy/nginx-site.conf").read_text()
+    for old_text, new_text in replacements:
+        assert site_config.count(old_text) == 1
+        site_config = site_config.replace(old_text, new_text)
+    config_folder = machine.root / "etc/nginx"
+    (config_folder / "conf.d/livebackend.conf").write_text(site_config)
+    (config_folder / "livebackend-upstream.conf").write_text(upstream)
     subprocess.run([machine.programs / "nginx"], check=True)
 
 

@@ -40,13 +40,13 @@ class PaymentScenario:
         return ProviderPayment(order_id, f"paid-{order_id[:8]}", fen)._replace(**changed_fields)
 
     def pay(self, order_id: str, fen: int = 1000, **changed_fields: Any) -> ProviderPayment:
-        """Mark an order as paid at the provider, without a notification."""
+        """Record a payment of the order at the fake provider; send no notification."""
         payment = self.payment(order_id, fen, **changed_fields)
         self.provider.orders[order_id] = ProviderOrder(OrderState.PAID, payment)
         return payment
 
     def notify(self, payment: ProviderPayment) -> int:
-        """Send a notification with a valid signature; return the response status."""
+        """Send the application a signed payment notification; return the HTTP status."""
         return notify(self.app, self.provider, payment)
 
     def age_orders(self, interval: str) -> None:

@@ -62,14 +62,14 @@ class Node:
         self.socket_folder.mkdir(mode=0o700)
         account.own(self.socket_folder)
         self._account = account
-        self._log = folder / f"{name}.log"
+        self._log_file = folder / f"{name}.log"
         # The processes of the server share a lock on this file. The lock is free when all of them
         # have exited.
-        self._lock = folder / f"{name}.node_lock"
-        self._lock.touch()
-        self._durable = durable
+        self._lock_file = folder / f"{name}.node_lock"
+        self._lock_file.touch()
+        self._is_durable = durable
         self._process: Any = None
-        self._conninfo = ""
+        self._primary_conninfo = ""
 
     def start(self) -> None:
         """Start the server and wait until it accepts queries."""
@@ -79,15 +79,15 @@ class Node:
             "port": str(PORT),
             "max_connections": "200",
             "wal_retrieve_retry_interval": "100ms",
-            "fsync": "on" if self._durable else "off",
+            "fsync": "on" if self._is_durable else "off",
             # The name of a standby in the primary's setting synchronous_standby_names.
             "cluster_name": self.name,
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
-        with self._lock.open("rb") as lock:
+        with self._lock_file.open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._process = self._launch("postgres", "-D", str(self.data), *options, lock=lock)
-        wait_for(self._accepts_queries, f"{self.name} to start, see {self._log}")
+        wait_for(self._accepts_queries, f"{self.name} to start, see {self._log_file}")
 
     def kill(self) -> None:
         """Kill the server with SIGKILL and wait until all its processes have exited."""
@@ -97,16 +97,16 @@ class Node:
         self._process.wait(WAIT_S)
         self._process = None
         wait_for(self._has_exited, f"{self.name} to exit")
-        # The killed server left these files. PostgreSQL does not start if another process has the
-        # process id in them.
+        # The killed server left its process id in these files. PostgreSQL does not start if another
+        # process now has this id.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         (self.socket_folder / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
 
     @property
     def url(self) -> str:
         """SQLAlchemy URL of the application's database."""
-        host = quote(str(self.socket_folder))
-        return f"postgresql+psycopg2://{USER}@/{DATABASE}?host={host}&port={PORT}"
+        quoted_folder = quote(str(self.socket_folder))
+        return f"postgresql+psycopg2://{USER}@/{DATABASE}?host={quoted_folder}&port={PORT}"
 
     def query(self, sql: str, *values: object) -> list[Any]:
         """Execute a statement on a new connection; return its rows."""
@@ -140,17 +140,17 @@ class Node:
         backup_process = self._launch(
             "pg_basebackup", *source_options, *target_options, *slot_options, "--no-sync"
         )
-        assert backup_process.wait(60) == 0, self._log.read_text()
+        assert backup_process.wait(60) == 0, self._log_file.read_text()
 
     def disconnect(self) -> None:
         """Stop replication to this standby, as a network failure does."""
-        self._conninfo = self.query("SHOW primary_conninfo")[0][0]
+        self._primary_conninfo = self.query("SHOW primary_conninfo")[0][0]
         self.configure("primary_conninfo", "")
         wait_for(lambda: not self._is_replicating(), "the standby to disconnect")
 
     def reconnect(self) -> None:
         """Resume replication to this standby."""
-        self.configure("primary_conninfo", self._conninfo)
+        self.configure("primary_conninfo", self._primary_conninfo)
 
     def promote(self) -> None:
         assert self.query("SELECT pg_promote(true, 60)") == [(True,)]
@@ -160,19 +160,19 @@ class Node:
         rows = self.query(_WAITING_COMMITS, after.started_at if after else "-infinity")
         return CommitWait(*rows[0]) if rows else None
 
-    def terminate(self, wait: CommitWait) -> None:
+    def terminate(self, commit_wait: CommitWait) -> None:
         """Terminate a backend that waits for the standby; its commit stays on this node."""
-        assert self.query("SELECT pg_terminate_backend(%s)", wait.pid) == [(True,)]
+        assert self.query("SELECT pg_terminate_backend(%s)", commit_wait.pid) == [(True,)]
 
-    def cancel(self, wait: CommitWait) -> None:
+    def cancel(self, commit_wait: CommitWait) -> None:
         """Cancel the wait for the standby; the COMMIT then succeeds with a warning."""
-        assert self.query("SELECT pg_cancel_backend(%s)", wait.pid) == [(True,)]
+        assert self.query("SELECT pg_cancel_backend(%s)", commit_wait.pid) == [(True,)]
 
     def _launch(
         self, program: str, *options: str, lock: BinaryIO | None = None
     ) -> subprocess.Popen[bytes]:
-        """Start a PostgreSQL program that inherits the file descriptor of the lock."""
-        with self._log.open("ab") as log:
+        """Start a PostgreSQL program; it inherits the file descriptor of a given `lock`."""
+        with self._log_file.open("ab") as log:
             return subprocess.Popen(
                 [*self._account.become, str(find_binaries() / program), *options],
                 cwd="/",
@@ -187,7 +187,7 @@ class Node:
 
     def _has_exited(self) -> bool:
         """Return whether no process of the server holds the lock."""
-        with self._lock.open("rb") as lock:
+        with self._lock_file.open("rb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -195,7 +195,7 @@ class Node:
         return True
 
     def _accepts_queries(self) -> bool:
-        assert self._process.poll() is None, self._log.read_text()
+        assert self._process.poll() is None, self._log_file.read_text()
         try:
             return bool(self.query("SELECT 1"))
         except psycopg2.OperationalError:
@@ -207,13 +207,13 @@ class Node:
 
 def create_data_directory(folder: Path) -> ServerAccount:
     """Create a data directory with migrated tables; return its owner, a Unix user."""
-    embedded = EmbeddedPostgres(folder)
+    embedded_postgres = EmbeddedPostgres(folder)
     try:
-        database = Database(embedded.start())
+        database = Database(embedded_postgres.start())
         migrate(database)
         database.close()
     finally:
-        embedded.close()
+        embedded_postgres.close()
     return server_account(folder, find_binaries())
 
 

@@ -61,10 +61,10 @@ def truncated_response(handler: "_Handler") -> None:
 
 @dataclass
 class QiniuServer:
-    """The requests that the fake Qiniu server received, and its responses."""
+    """State of the fake Qiniu server: prepared responses and received requests."""
 
     url: str
-    # Responses to the next requests; the server repeats the last response.
+    # The server sends these responses in order, and the last one to all further requests.
     responses: list[ResponseWriter] = field(default_factory=list)
     # (method, path, body) of each request with a valid signature.
     received: list[tuple[str, str, Any]] = field(default_factory=list)
@@ -98,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
             (writers.pop(0) if len(writers) > 1 else writers[0])(self)
 
     def _expected_authorization(self, body: bytes) -> str:
-        """Return the expected Authorization header; uses no code of the application."""
+        """Compute the expected Authorization header without code of the application."""
         text = f"{self.command} {self.path}\nHost: {self.headers['Host']}"
         content_type = self.headers.get("Content-Type")
         if content_type:

@@ -24,7 +24,7 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """SQLAlchemy URL with both hosts; connections go to the current primary."""
+        """SQLAlchemy URL with both servers; each connection uses the current primary."""
         hosts = "&".join(f"host={quote(str(node.socket_folder))}" for node in self.nodes)
         return f"postgresql+psycopg2://{USER}@/{DATABASE}?{hosts}&target_session_attrs=read-write"
 

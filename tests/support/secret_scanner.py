@@ -3,29 +3,33 @@
 import re
 from collections.abc import Collection
 
-_SECRET_PATTERNS = re.compile(
+_SECRET_PATTERN = re.compile(
     r"(?<![0-9])1[0-9]{10}(?![0-9])"  # a phone number
     r"|\bey[\w-]{16,}\.[\w-]{16,}"  # a login token, or a ticket
     r"|publishKey"
     r"|\$2[aby]\$[0-9]{2}\$"  # a password's hash
 )
 # Log line in which the development SMS gateway prints a verification code; it is allowed.
-_DEVELOPMENT_SMS = re.compile(r"code for 1[0-9]{2}\*{4}[0-9]{4}: (?:[0-9]{4}|[0-9]{6})(?:\"})?$")
-_REQUEST_ID = re.compile(r"\b[0-9a-f]{32}\b")
+_ALLOWED_SMS_LINE = re.compile(r"code for 1[0-9]{2}\*{4}[0-9]{4}: (?:[0-9]{4}|[0-9]{6})(?:\"})?$")
+_REQUEST_ID_PATTERN = re.compile(r"\b[0-9a-f]{32}\b")
 
 
 def find_leaks(log: str, secrets: Collection[str]) -> list[str]:
     """Return the lines that contain one of `secrets`, or match a pattern of secrets."""
     # Request ids are removed, because 11 of their digits can look like a phone number.
-    log = _REQUEST_ID.sub("", log)
+    log = _REQUEST_ID_PATTERN.sub("", log)
     # Only secrets in the log become a pattern: compiling a pattern of all secrets takes 5 ms.
     secrets_in_log = sorted(secret for secret in secrets if len(secret) >= 4 and secret in log)
-    secret_words = "|".join(rf"(?<!\w){re.escape(secret)}(?!\w)" for secret in secrets_in_log)
-    forbidden = re.compile(
-        f"{_SECRET_PATTERNS.pattern}|{secret_words}" if secret_words else _SECRET_PATTERNS.pattern
+    secret_words_pattern = "|".join(
+        rf"(?<!\w){re.escape(secret)}(?!\w)" for secret in secrets_in_log
+    )
+    forbidden_pattern = re.compile(
+        f"{_SECRET_PATTERN.pattern}|{secret_words_pattern}"
+        if secret_words_pattern
+        else _SECRET_PATTERN.pattern
     )
     return [
         line
         for line in log.splitlines()
-        if forbidden.search(line) and not _DEVELOPMENT_SMS.search(line)
+        if forbidden_pattern.search(line) and not _ALLOWED_SMS_LINE.search(line)
     ]

@@ -32,12 +32,12 @@ class Server:
     @property
     def workers(self) -> set[int]:
         """Process ids of the workers."""
-        path = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        children = map(int, path.read_text().split())
-        return {pid for pid in children if _is_worker(pid)}
+        children_file = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        child_pids = map(int, children_file.read_text().split())
+        return {pid for pid in child_pids if _is_worker(pid)}
 
     def kill(self) -> None:
-        """Kill all processes with SIGKILL, as a crash of the machine does."""
+        """Kill the server and its workers with SIGKILL, as in a crash of the machine."""
         for pid in [self.pid, *self.workers]:
             os.kill(pid, signal.SIGKILL)
 
@@ -80,9 +80,9 @@ def running_server(
 
 
 def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    with socket.socket() as free_socket:
+        free_socket.bind(("127.0.0.1", 0))
+        port: int = free_socket.getsockname()[1]
         return port
 
 

@@ -10,7 +10,8 @@ REQUIRED_SETTINGS = {
     "streams.gateway": "tests.support.fake_gateways.RecordingStreams",
 }
 
-# Allows development secrets, plain codes, development gateways and free refills.
+# Allows development secrets, verification codes in responses, development gateways and free
+# refills.
 UNSAFE_SETTINGS = {
     "secrets.allow_insecure": "true",
     "codes.allow_plain": "true",

@@ -18,18 +18,18 @@ STOP_TIMEOUT_S = 20
 
 
 def read_unit(name: str) -> tuple[list[str], dict[str, str]]:
-    """Return the command and the environment in a unit file."""
-    template, _, port = name.partition("@")
-    text = (root / f"etc/systemd/system/{template}@.service").read_text().replace("%i", port)
-    settings = re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)
+    """Return the command and the environment variables that a unit file specifies."""
+    template_name, _, port = name.partition("@")
+    text = (root / f"etc/systemd/system/{template_name}@.service").read_text().replace("%i", port)
+    unit_settings = re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)
     environment = {"PATH": os.defpath}
-    for key, value in settings:
+    for key, value in unit_settings:
         if key == "Environment":
             environment.update(dict([value.split("=", 1)]))
         if key == "EnvironmentFile":
             assignments = shlex.split(Path(value).read_text(), comments=True)
-            environment.update(dict(item.split("=", 1) for item in assignments))
-    command = shlex.split(dict(settings)["ExecStart"])
+            environment.update(dict(assignment.split("=", 1) for assignment in assignments))
+    command = shlex.split(dict(unit_settings)["ExecStart"])
     return command, environment
 
 

@@ -15,7 +15,7 @@ OK = (
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Reads and records a complete request, then calls the behavior of its upstream."""
+    """Records each complete request, then responds with the upstream's `behavior`."""
 
     server: "_Server"
 
@@ -49,7 +49,7 @@ def close(handler: Handler) -> None:
 
 
 def stay_silent(handler: Handler) -> None:
-    """Send nothing until nginx closes the connection."""
+    """Send nothing until nginx closes the connection, for at most 10 s."""
     handler.connection.settimeout(10)
     with suppress(ConnectionResetError):
         handler.connection.recv(1)

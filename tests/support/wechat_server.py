@@ -49,7 +49,7 @@ def sign(key: rsa.RSAPrivateKey, *lines: str) -> str:
 
 
 def check_signature(key: rsa.RSAPublicKey, signature: str, *lines: str) -> None:
-    """Raise InvalidSignature if the signature does not match the lines."""
+    """Raise InvalidSignature if `signature` is not valid for `lines` and `key`."""
     text = "".join(f"{line}\n" for line in lines).encode()
     key.verify(base64.b64decode(signature), text, padding.PKCS1v15(), SHA256())
 
@@ -167,10 +167,10 @@ class FakeWechatPay:
 
     def response_to(self, path: str) -> FakeResponse:
         if path == "/v3/certificates":
-            certificate_list = FakeResponse(
+            certificate_list_response = FakeResponse(
                 200, {"data": [signer.list_entry() for signer in self.listed_signers]}
             )
-            return self.certificates_response or certificate_list
+            return self.certificates_response or certificate_list_response
         return self.responses.get(
             path, FakeResponse(404, {"code": "NOT_FOUND", "message": "no such path"})
         )
@@ -208,7 +208,8 @@ class FakeWechatPay:
     ) -> tuple[dict[str, str], bytes]:
         """Return headers and body of a payment notification with changed fields.
 
-        `key` and `signed_at` are arguments of signed_headers(); `event` is the event type.
+        `key` and `signed_at` are passed to signed_headers(), and `event` is the event type. All
+        other changed fields are fields of the payment record.
         """
         options = {
             name: changed_fields.pop(name)
@@ -232,7 +233,7 @@ class FakeWechatPay:
 
 
 def transaction(**changed_fields: Any) -> dict[str, Any]:
-    """Return the record of a payment of ORDER with changed fields; None omits a field."""
+    """Return the payment record of ORDER; changed fields with value None are omitted."""
     fields = {
         "mchid": MERCHANT,
         "appid": APP_ID,

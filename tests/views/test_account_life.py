@@ -130,8 +130,8 @@ class TestChangePassword:
         successful_changes = [
             n for n, response in enumerate(responses) if response.result == "0000"
         ]
-        # Depending on the time, the other request fails because its token is revoked, because its
-        # old password is wrong, or because the account has changed.
+        # The order of the two requests' steps varies. The other request fails because its token is
+        # revoked, its old password is wrong, or the account has changed.
         assert len(successful_changes) == 1
         assert {response.result for response in responses} <= {"0000", "0006", "0008", "0012"}
         assert (
@@ -155,7 +155,7 @@ class TestResetPassword:
         assert response.body == {"result": "0000", "message": None}
         assert ann.post("/list", friendlist="1").result == "0012"
         assert phone_of_ann.post("/log", userId=ann.phone, password=NEW_PASSWORD).result == "0000"
-        # A code cannot be used twice.
+        # A password reset uses up the code.
         assert ann.post("/log", **reset_form, code_v=ticket, code=code).result == "0004"
 
     def request_reset_code(self, phone: PhoneClient) -> str:

@@ -144,8 +144,8 @@ class TestMessageList:
         ann.send_friend_request(ben)
         (message,) = ann.messages()
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", message["time"])
-        age = datetime.now(UTC) - datetime.fromisoformat(message["time"])
-        assert timedelta() <= age < timedelta(seconds=10)
+        message_age = datetime.now(UTC) - datetime.fromisoformat(message["time"])
+        assert timedelta() <= message_age < timedelta(seconds=10)
 
     def test_message_flag_changes_for_both_users_on_accept(
         self, ann: UserClient, ben: UserClient
@@ -179,8 +179,8 @@ class TestMessageList:
         messages = ann.messages()
         assert len(messages) == 500
         assert messages[0] == newest_message
-        times = [message["time"] for message in messages]
-        assert times == sorted(times, reverse=True)
+        message_times = [message["time"] for message in messages]
+        assert message_times == sorted(message_times, reverse=True)
 
 
 class TestLiveList:
@@ -236,11 +236,11 @@ class TestLiveList:
     ) -> None:
         self.add_live_hosts(services, count=120)
         pages: list[Any] = []
-        cursor: dict[str, str] = {}
-        while not pages or cursor["after"]:
-            page = self.live_list(ann, **cursor)
+        cursor_parameter: dict[str, str] = {}
+        while not pages or cursor_parameter["after"]:
+            page = self.live_list(ann, **cursor_parameter)
             pages.append(page["rooms"])
-            cursor = {"after": page["next"]}
+            cursor_parameter = {"after": page["next"]}
         assert [len(page) for page in pages] == [50, 50, 20]
         rooms = [room for page in pages for room in page]
         assert len({room["userId"] for room in rooms}) == 120

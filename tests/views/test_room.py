@@ -137,10 +137,10 @@ class TestGoLive:
         monkeypatch: pytest.MonkeyPatch,
         database_state: DatabaseState,
     ) -> None:
-        never_set, original_create = threading.Event(), RecordingStreams.create
+        never_set_event, original_create = threading.Event(), RecordingStreams.create
 
         def create_after_1_s(self: RecordingStreams, key: str, publish_key: str) -> object:
-            never_set.wait(1)
+            never_set_event.wait(1)
             return original_create(self, key, publish_key)
 
         monkeypatch.setattr(RecordingStreams, "create", create_after_1_s)
@@ -236,7 +236,7 @@ class TestPublishKeySecrecy:
                     continue  # these operations revoke the token
                 response = client.post(f"/{route}", **{selector: "1"}, **parameters)
                 response_texts.append(json.dumps([response.body, response.headers]))
-        # Ben also went live in this loop; the response contains the key of Ben's room.
+        # In the loop, Ben also went live. That response contains only the key of Ben's own room.
         assert any('"publishKey\\' in text for text in response_texts)
         assert [text for text in response_texts if key in text] == []
         # Ann receives the key only in the response to going live, not in these responses.

@@ -112,7 +112,7 @@ def test_go_live_when_the_provider_fails_returns_0009_within_5_s_and_opens_no_ro
     api = ApiClient(new_provider_app(gateway_class, url))
     ann, ben = api.register_user("13800000001"), api.register_user("13800000002")
     ann.befriend(ben)
-    start = time.monotonic()
+    started_at_s = time.monotonic()
     is_finished = threading.Event()
     list_durations_s: list[float] = []
 
@@ -124,12 +124,12 @@ def test_go_live_when_the_provider_fails_returns_0009_within_5_s_and_opens_no_ro
 
     def list_friends_meanwhile() -> None:
         while not list_durations_s or not (is_finished.is_set() or len(list_durations_s) == 100):
-            list_start = time.monotonic()
+            list_started_at_s = time.monotonic()
             assert not is_live(ben, ann)
-            list_durations_s.append(time.monotonic() - list_start)
+            list_durations_s.append(time.monotonic() - list_started_at_s)
 
     response, _ = run_concurrently(go_live, list_friends_meanwhile)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - started_at_s < 5
     assert (response.status, response.body) == (200, {"result": "0009", "message": None})
     assert response.error == "stream; reason=upstream_failed"
     (room,) = database_state.rows("rooms")
@@ -161,31 +161,31 @@ def test_hanging_provider_does_not_occupy_all_threads(
     provider.server.failure_mode = "read timeout"
     server = StopableWSGIServer.create(app, threads=8)
     try:
-        post = partial(requests.post, timeout=30)
+        post_form = partial(requests.post, timeout=30)
 
         def go_live(user: UserClient) -> str:
             form = {"live": "1", "token": user.token}
-            return str(post(f"{server.application_url}room", data=form).json()["result"])
+            return str(post_form(f"{server.application_url}room", data=form).json()["result"])
 
         def measure_friend_list_s() -> float:
             time.sleep(0.3)
-            start = time.monotonic()
+            started_at_s = time.monotonic()
             form = {"friendlist": "1", "token": ben.token}
-            response = post(f"{server.application_url}list", data=form)
+            response = post_form(f"{server.application_url}list", data=form)
             assert response.json()["result"] == "0000"
-            return time.monotonic() - start
+            return time.monotonic() - started_at_s
 
-        start = time.monotonic()
+        started_at_s = time.monotonic()
         *results, list_duration_s = run_concurrently(
             *[partial(go_live, host) for host in hosts], measure_friend_list_s
         )
         assert results == ["0009"] * 16
         assert list_duration_s < 2
-        assert time.monotonic() - start < 9
+        assert time.monotonic() - started_at_s < 9
         # The circuit breaker is open: further requests fail without waiting.
-        start = time.monotonic()
+        started_at_s = time.monotonic()
         assert go_live(ann) == "0009"
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - started_at_s < 1
     finally:
         server.shutdown()
 
