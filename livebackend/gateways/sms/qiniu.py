@@ -78,8 +78,9 @@ class QiniuSms:
         }
         if len(templates) < _MAX_TEMPLATES and self._template not in state_by_template_id:
             raise SmsFailed(f"sms.template: Qiniu's SMS template {self._template} does not exist")
-        if state_by_template_id.get(self._template, "passed") != "passed":
+        state = state_by_template_id.get(self._template, "passed")
+        if state != "passed":
             raise SmsFailed(
-                f"sms.template: Qiniu's SMS template {self._template} has the state"
-                f" {state_by_template_id[self._template]}, but only a template with the state passed can be used"
+                f"sms.template: Qiniu's SMS template {self._template} has the state {state},"
+                " but only a template with the state passed can be used"
             )
