@@ -127,7 +127,9 @@ def measure_reads(
 
 @click.command()
 @click.option(
-    "--reads", default=1000, help="Number of queries of each kind; the gift ranking runs 50 times."
+    "--reads",
+    default=1000,
+    help="Number of queries of each kind, except the gift ranking: it runs 50 times.",
 )
 def main(reads: int) -> None:
     """Measure the audit, and queries of coin records, balances and the gift ranking."""

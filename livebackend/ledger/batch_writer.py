@@ -242,10 +242,11 @@ class LedgerBatchWriter:
         statuses = {outcome.status for outcome in outcomes}
         driver.notices.clear()
         if TransferStatus.DONE not in statuses:
-            if TransferStatus.REPLAYED not in statuses:  # all transfers are rejected: no COMMIT
-                connection.rollback()  # discards the empty slots that post() has inserted
+            # Without a replayed transfer, all transfers are rejected: there is nothing to commit.
+            if TransferStatus.REPLAYED not in statuses:
+                connection.rollback()  # discards the empty shards that post() has inserted
                 return outcomes, driver.notices
-            # ROLLBACK discards the inserted slots and releases the locks before the COMMIT waits
+            # ROLLBACK discards the inserted shards and releases the locks before the COMMIT waits
             # for the standby. After rollback(), SQLAlchemy would allow no more statements in this
             # block.
             connection.exec_driver_sql("ROLLBACK AND CHAIN")

@@ -24,10 +24,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from livebackend.models.base import Base
 
-# The number of slots per account that can be credited: one for each ledger writer number.
+# An account's balance is split into shards: one that is debited, and this number of shards that
+# are credited. Each ledger writer credits one of these. The tables call a shard a slot.
 CREDIT_SLOTS = 16
-# The largest amount of a slot: with this limit, the sum of all slots of an account fits into a
-# bigint.
+# The largest amount of a shard: with this limit, the sum of an account's shards fits into a bigint.
 MAX_SLOT_COINS = (2**63 - 1) // (1 + CREDIT_SLOTS)
 
 

@@ -107,7 +107,7 @@ class PublishAuthorization:
             self._gateway.disable(stream_key)
         except StreamFailed as error:
             log.warning(
-                "stream %s: query or disconnection of its publisher failed: %s", stream_key, error
+                "stream %s: its publisher cannot be checked or disconnected: %s", stream_key, error
             )
             return False
         return True

@@ -7,8 +7,9 @@ from livebackend.api.result_codes import ResultCode
 from livebackend.config.settings import Settings
 from tests.support.api import App
 
-# By operation: routes, selector and result codes. All values are those of the API document, except
-# that this server adds 0011 and 0012 to operations with a login token, and 0007 to `add`.
+# By operation: routes, the parameter that selects the operation, and result codes. The values are
+# those of the mobile app's API document. This server adds 0007 to `add`, and 0011 and 0012 to all
+# operations with a login token.
 DOCUMENTED_OPERATIONS = {
     "send_code": (("register",), None, "0000 0001 0002"),
     "verify_code": (("register",), None, "0000 0004 0005"),

@@ -150,7 +150,10 @@ class CrashingServer:
 
 
 def serve(app: App, port: int, crash: Crash | None) -> None:
-    """Serve the application; a step is a request, COMMIT, provider call or response."""
+    """Serve the application, and kill this process at the step that `crash` names.
+
+    A step is a request, COMMIT, provider call or response.
+    """
     schedule_crash(crash)
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

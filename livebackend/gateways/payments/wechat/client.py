@@ -105,7 +105,10 @@ class WechatClient:
         )
 
     def load_certificates(self) -> None:
-        """Download the certificates unless a public key is set. Raises ValueError."""
+        """Download WeChat Pay's certificates; do nothing if its public key is set.
+
+        Raises ValueError if the download fails or the certificates are invalid.
+        """
         if self._public_key is None:
             try:
                 self._certificates.load()
