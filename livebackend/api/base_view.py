@@ -13,7 +13,7 @@ class View:
     route: ClassVar[str | tuple[str, ...]]
     # The heading in the documentation, "English · Chinese"; the Chinese part is from the API
     # document.
-    chapter: ClassVar[str]
+    docs_section: ClassVar[str]
 
     def __init__(self, request: Request) -> None:
         self.request = request

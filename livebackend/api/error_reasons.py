@@ -179,7 +179,7 @@ class ErrorDetail:
     def __post_init__(self) -> None:
         if set(self.limits) != set(self.reason.limits):
             raise ValueError(
-                f"error reason {self.reason} has the limits {self.reason.limits},"
+                f"error reason {self.reason} needs values for {self.reason.limits},"
                 f" got {tuple(self.limits)}"
             )
 

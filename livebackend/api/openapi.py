@@ -67,7 +67,7 @@ def build_document(
     schemas["invalid_request"] = _envelope_schema(
         {"const": ResultCode.INVALID_REQUEST.code}, {"type": "null"}
     )
-    chapters = {operation.chapter: None for operation in ordered}
+    docs_sections = {operation.docs_section: None for operation in ordered}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -82,8 +82,8 @@ def build_document(
         },
         "servers": [{"url": url}],
         "tags": [
-            dict(zip(("name", "x-zh"), _english_and_chinese(chapter), strict=True))
-            for chapter in chapters
+            dict(zip(("name", "x-zh"), _english_and_chinese(docs_section), strict=True))
+            for docs_section in docs_sections
         ],
         "paths": {f"/{route}": {"post": _post(route, ordered)} for route in PATHS},
         "components": {
@@ -112,13 +112,13 @@ def in_document_order(operations: Iterable[Operation]) -> list[Operation]:
     """
 
     def sort_key(operation: Operation) -> tuple[int, bool, bool, int]:
-        chapter = min(
+        docs_section = min(
             PATHS.index(other.routes[0])
             for other in unordered
-            if other.chapter == operation.chapter
+            if other.docs_section == operation.docs_section
         )
         return (
-            chapter,
+            docs_section,
             not operation.documented,
             operation.selector is not None,
             PATHS.index(operation.routes[0]),
@@ -245,7 +245,9 @@ def _post(route: str, ordered: Iterable[Operation]) -> dict[str, Any]:
         "summary": " / ".join(
             _english_and_chinese(operation.summary)[0] for operation in operations
         ),
-        "tags": sorted({_english_and_chinese(operation.chapter)[0] for operation in operations}),
+        "tags": sorted(
+            {_english_and_chinese(operation.docs_section)[0] for operation in operations}
+        ),
         "requestBody": {
             "required": True,
             "content": {_MULTIPART: request_content}
@@ -284,7 +286,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     return {
         "summary": english,
         "x-zh": chinese,
-        "tag": _english_and_chinese(operation.chapter)[0],
+        "tag": _english_and_chinese(operation.docs_section)[0],
         "paths": [f"/{route}" for route in operation.routes],
         "selector": operation.selector,
         "request": {"$ref": f"{_SCHEMA_PREFIX}{operation.name}.request"},

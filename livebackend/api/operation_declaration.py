@@ -55,7 +55,7 @@ class Operation:
     message_type: Any
     extra_fields: Mapping[str, Any]
     # The heading in the documentation, "English · Chinese".
-    chapter: str
+    docs_section: str
     # The title in the documentation, "English · Chinese".
     summary: str
 
@@ -123,7 +123,7 @@ def operation(
                     already_done_reason=already_done_reason,
                     message_type=message_type,
                     extra_fields=extra_fields,
-                    chapter=view.chapter,
+                    docs_section=view.docs_section,
                     summary=(getdoc(method) or "").partition("\n")[0],
                 ),
             )

@@ -39,7 +39,8 @@ def request_limits(default: RequestLimits, *, max_upload_bytes: int) -> dict[str
     The upload and the callbacks have `default` with one change; the other API paths, `default`.
     """
     upload = replace(default, max_body_bytes=max_upload_bytes)
-    # Requests to the callbacks can have query strings. The views check a signature or secret.
+    # Providers call the callbacks with query strings. Their views authenticate the caller by a
+    # signature or a secret, not by a login token.
     callback = replace(default, query_allowed=True)
     return dict.fromkeys(PATHS, default) | {"upload": upload, "pili": callback, "nginx": callback}
 

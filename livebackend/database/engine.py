@@ -159,7 +159,10 @@ def is_connection_lost(error: DBAPIError | PoolTimeout | CommitOutcomeUnknown) -
 
 
 def _result_or_error(work: Callable[[Connection], T], connection: Connection) -> T | DomainError:
-    """Return the result of `work`, or its DomainError if `keeps_changes` is true."""
+    """Call `work`; return its result, or the error after which the transaction commits.
+
+    Such an error is a DomainError whose `keeps_changes` is true; other errors are raised.
+    """
     try:
         return work(connection)
     except DomainError as error:

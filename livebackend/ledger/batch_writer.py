@@ -118,7 +118,7 @@ class LedgerBatchWriter:
         try:
             return pending.outcome.result(max(0, deadline - time.monotonic()))
         except ResultTimeout:
-            return self._withdraw(pending)
+            return self._remove_from_queue(pending)
 
     def close(self) -> None:
         """Reject new transfers; wait up to 10 s until the queued transfers are posted."""
@@ -128,7 +128,7 @@ class LedgerBatchWriter:
         if self._thread:
             self._thread.join(_CLOSE_TIMEOUT_S)
 
-    def _withdraw(self, pending: _PendingTransfer) -> TransferOutcome:
+    def _remove_from_queue(self, pending: _PendingTransfer) -> TransferOutcome:
         """Cancel a transfer that is still in the queue, and raise LedgerBusy.
 
         If the transfer is already in a batch, return its outcome or raise ServiceUnavailable.

@@ -151,7 +151,7 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
     }
     statuses, accepted = _decide_statuses(transfers, posted, spendable, credited_amounts)
     if accepted:
-        _update_slots(connection, accepted, insufficient_accounts, amounts, credit_slot)
+        _update_balances(connection, accepted, insufficient_accounts, amounts, credit_slot)
         posted |= insert_transfers(connection, accepted)
     # A rejected transfer has no id. `posted` can contain its request id, because a later transfer
     # of the batch can have an equal request id and be posted.
@@ -272,7 +272,7 @@ def _is_over_limit(
     )
 
 
-def _update_slots(
+def _update_balances(
     connection: Connection,
     accepted: Sequence[Transfer],
     insufficient_accounts: set[int],

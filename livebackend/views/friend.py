@@ -60,7 +60,7 @@ class DealMessage(AuthenticatedParameters):
 
 class FriendViews(View):
     route = "friend"
-    chapter = "Friends · 用户管理"
+    docs_section = "Friends · 用户管理"
 
     @operation(
         "search",

@@ -52,7 +52,7 @@ class Ranking(AuthenticatedParameters):
 
 class GoldenViews(View):
     route = ("golden", "friend")
-    chapter = "Coins · 金币系统"
+    docs_section = "Coins · 金币系统"
 
     @operation(
         "refill",

@@ -16,7 +16,7 @@ class LiveList(AuthenticatedParameters):
 
 class ListViews(View):
     route = "list"
-    chapter = "Lists · 列表"
+    docs_section = "Lists · 列表"
 
     @operation(
         "friendlist",

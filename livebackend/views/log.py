@@ -58,7 +58,7 @@ class ResetPassword(Parameters):
 
 class LogViews(View):
     route = "log"
-    chapter = "Login · 登录"
+    docs_section = "Login · 登录"
 
     @operation(
         parameters=LogIn,

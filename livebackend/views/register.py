@@ -97,7 +97,7 @@ class DeleteAccount(AuthenticatedParameters):
 
 class RegisterViews(View):
     route = "register"
-    chapter = "Registration · 注册"
+    docs_section = "Registration · 注册"
 
     @operation(
         parameters=SendCode,

@@ -17,7 +17,7 @@ class GoLive(AuthenticatedParameters):
 
 class RoomViews(View):
     route = "room"
-    chapter = "Rooms · 房间"
+    docs_section = "Rooms · 房间"
 
     @operation(
         "live",

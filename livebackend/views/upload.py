@@ -26,7 +26,7 @@ class UploadedPicture(Parameters):
 
 class UploadViews(View):
     route = "upload"
-    chapter = "Registration · 注册"
+    docs_section = "Registration · 注册"
 
     @operation(
         parameters=UploadedPicture,

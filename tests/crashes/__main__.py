@@ -149,7 +149,7 @@ def reconciliation(app: App, users: Users, provider: Provider, server: CrashingS
         return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
 
     def run(crash: Crash | None) -> list[str]:
-        buyer, _ = users.pair(coins=0)
+        buyer, _ = users.create_two(coins=0)
         steps_file, STEPS.record_path = STEPS.record_path, None
         server.start(None)
         client = Client(server.address, token=buyer.token, max_retry_wait_s=0.02)

@@ -58,7 +58,7 @@ class Users:
         self._tokens = LoginTokens([secret], clock=time.time)
         self._number = 0
 
-    def pair(self, coins: int) -> tuple[User, User]:
+    def create_two(self, coins: int) -> tuple[User, User]:
         """Create and return two friends; the first one has the balance `coins`."""
 
         def create_friends(connection: Connection) -> tuple[User, User]:
@@ -193,7 +193,7 @@ class GiveOnce(Flow):
     """A gift of 30 coins."""
 
     def run(self, client: Callable[[User], Client], session: requests.Session) -> list[str]:
-        sender, host = self.users.pair(coins=100)
+        sender, host = self.users.create_two(coins=100)
         call_with_retries(
             client(sender), Client.send_gift, value=30, object=host.phone, description="rose"
         )
@@ -209,7 +209,7 @@ class BuyOnce(Flow):
     """An order of 10 coins and the provider's notification of its payment."""
 
     def run(self, client: Callable[[User], Client], session: requests.Session) -> list[str]:
-        buyer, _ = self.users.pair(coins=0)
+        buyer, _ = self.users.create_two(coins=0)
         buyer_client = client(buyer)
         call_with_retries(buyer_client, Client.refill, money=10)
         self.provider.notify(session, buyer_client.address)
@@ -223,7 +223,7 @@ class UnfriendOnce(Flow):
     """The end of a friendship."""
 
     def run(self, client: Callable[[User], Client], session: requests.Session) -> list[str]:
-        user, friend = self.users.pair(coins=0)
+        user, friend = self.users.create_two(coins=0)
         call_with_retries(client(user), Client.unfriend, userId=friend.phone)
         return differences(
             friends=(self.users.state(user, transfer_kind=TransferKind.GIFT).friends, 0)

@@ -164,7 +164,7 @@ def serve(app: App, port: int, crash: Crash | None) -> None:
 
 
 def schedule_crash(crash: Crash | None) -> None:
-    """Schedule the crash of this process, and count each COMMIT as a step."""
+    """Make this process crash at the step that `crash` names; each COMMIT is a step."""
     STEPS.crash = crash
     original_do_commit: Any = DefaultDialect.do_commit
 

@@ -39,8 +39,9 @@ requires_root = pytest.mark.skipif(not IS_ROOT, reason="only root can run progra
 # A user id without an entry in /etc/passwd on any machine.
 UNNAMED_UID = 54321
 
-# Script of a process that uses the server of a data folder until standard input ends. With a second
-# argument, the script forks: the child uses the server, and the parent waits for a signal.
+# Script for a separate process: it opens the embedded PostgreSQL server with the data folder
+# argv[1], and keeps it open until its standard input is closed. With a second argument, it forks:
+# the child keeps the server open, and the parent waits for a signal.
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
