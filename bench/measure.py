@@ -62,7 +62,7 @@ class Meter:
         rounds: int = 1,
         counted_posts: Mapping[Server, Sequence[Post]] | None = None,
     ) -> dict[str, Row]:
-        """Run the action of each server once per round; return the table row by server."""
+        """Run each server's action once per round; return a dict from server name to Row."""
         # Write a checkpoint now, so that PostgreSQL writes none for earlier data while measuring.
         self._execute("CHECKPOINT")
         results_by_server: dict[Server, list[LoadResult]] = {server: [] for server in actions}

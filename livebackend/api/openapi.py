@@ -107,8 +107,8 @@ def build_document(
 def in_document_order(operations: Iterable[Operation]) -> list[Operation]:
     """Return the operations in the order of the API document.
 
-    Extensions are the last operations of a chapter. An operation without a selector is the first of
-    its path, because apps call it first.
+    That is the mobile app's API document. Within a section of the documentation, operations that
+    this document does not have come last. On a path, operations without a selector come first.
     """
 
     def sort_key(operation: Operation) -> tuple[int, bool, bool, int]:

@@ -24,7 +24,7 @@ class Operation:
 
     name: str
     routes: tuple[str, ...]
-    # The parameter that selects the operation by the value "1".
+    # The parameter whose value "1" selects the operation; None if no such parameter selects it.
     selector: str | None
     # Names of parameters: a form that has one of them, with any value, selects the operation.
     presence_selectors: tuple[str, ...]

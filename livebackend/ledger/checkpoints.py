@@ -56,10 +56,10 @@ _INSERT_CHECKPOINT = text(
 
 
 def _with_deltas(statement: str) -> TextClause:
-    """Return a statement with the query `deltas` in front of it.
+    """Return the statement with the common table expression `deltas` added.
 
-    `deltas` returns how much the transfers after :after, up to :through, changed the balance of
-    each coin account.
+    `deltas` has a row per coin account: the sum by which the transfers after :after, up to
+    :through, changed its balance.
     """
     deltas = """
         WITH moved AS (

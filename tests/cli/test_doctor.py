@@ -102,7 +102,7 @@ def test_data_folder_that_is_a_file_is_reported(operator: Operator, tmp_path: Pa
         (
             response_writer(200, {"items": [{"id": "7", "audit_status": "rejected"}]}),
             {},
-            "template 7 has the state rejected, but only",
+            "template 7 has the state 'rejected', but only",
         ),
         (response_writer(200, [1]), {}, "template 7 does not exist"),
         (response_writer(500, {"error": "ServerInternalError"}), {}, "ServerInternalError"),

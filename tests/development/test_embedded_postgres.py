@@ -570,14 +570,14 @@ def test_server_gets_dac_override_if_root_lacks_dac_read_search(
     start_user_process: StartUserProcess, folder: Path
 ) -> None:
     """In a container, root can lack CAP_DAC_READ_SEARCH."""
-    without_dac_read_search = [
+    drop_capability_command = [
         "setpriv",
         "--bounding-set=-dac_read_search",
         "--inh-caps=-dac_read_search",
     ]
     assert (
         query(
-            url_of(start_user_process(folder, command_prefix=without_dac_read_search)), "SELECT 1"
+            url_of(start_user_process(folder, command_prefix=drop_capability_command)), "SELECT 1"
         )
         == 1
     )

@@ -81,6 +81,6 @@ class QiniuSms:
         state = state_by_template_id.get(self._template, "passed")
         if state != "passed":
             raise SmsFailed(
-                f"sms.template: Qiniu's SMS template {self._template} has the state {state},"
-                " but only a template with the state passed can be used"
+                f"sms.template: Qiniu's SMS template {self._template} has the state {state!r},"
+                " but only a template in the state 'passed' can be used"
             )

@@ -183,8 +183,8 @@ class WechatClient:
         try:
             return api.call(method, path, body=body, headers=headers, deadline=deadline)
         except ProviderCallFailed as error:
-            # The error's message is left out, because it can contain the URL with its token.
-            raise payment_failure(error.kind) from error
+            # The error is left out of message and traceback: it can contain the URL with its token.
+            raise payment_failure(error.kind) from None
 
     def _verify(
         self, headers: Mapping[str, str], body: bytes, deadline: Deadline | None = None
