@@ -54,7 +54,7 @@ class Message(Profile):
 
 
 class LiveRoom(Profile):
-    """A host who is live."""
+    """A live room with its host."""
 
     title: str | None
     playUrl: PlayUrls

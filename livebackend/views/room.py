@@ -28,7 +28,7 @@ class RoomViews(View):
         message_type=StreamText,
     )
     def live(self, params: GoLive) -> OperationResponse:
-        """Go live; the message is the stream as a JSON string · 直播请求"""
+        """Go live; the response field message is the stream as a JSON string · 直播请求"""
         return success(
             self.request.services.rooms.go_live(self.request.current_user.id, title=params.title)
         )

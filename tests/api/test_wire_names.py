@@ -41,8 +41,8 @@ def served_operations(app: Any) -> list[tuple[str, set[str], set[str], str]]:
         for name, operation in operation_by_method["post"]["x-operations"].items():
             request = openapi_document["components"]["schemas"][f"{name}.request"]
             required = set(request["required"])
-            # An operation without a selector requires one of the parameters in `anyOf`. The test
-            # treats each of them as required.
+            # Some operations are selected by the presence of a parameter: `anyOf` lists these
+            # parameters, and the test treats each of them as required.
             required |= {alternative["required"][0] for alternative in request.get("anyOf", [])}
             optional = set(request["properties"]) - required
             operation_rows.append((path, required, optional, " ".join(operation["results"])))

@@ -215,7 +215,10 @@ def main(runs: int, only: str | None) -> None:
 
 
 def run_flows(url: str, database: Database, folder: Path, runs: int, only: str | None) -> list[str]:
-    """Run every flow `runs` times for each crash point; return errors and findings."""
+    """Run every flow `runs` times for each crash point; return all errors.
+
+    An error is a wrong result of a flow, or a finding of the ledger audit.
+    """
     app = new_app(url, folder)
     (gateway,) = app.registry.services.gateways.payments
     assert isinstance(gateway, RemotePayments)

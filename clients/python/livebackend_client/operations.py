@@ -393,7 +393,7 @@ class Operations(BaseClient):
         *,
         title: str | None = None,
     ) -> Stream:
-        """Go live; the message is the stream as a JSON string.
+        """Go live; the response field message is the stream as a JSON string.
 
         title: title of the room
 

@@ -111,7 +111,7 @@ class NginxRtmpStreams:
         return self._url_signer.url(document)
 
     def _publishers(self, deadline: Deadline) -> list[_Publisher]:
-        """Return all connected publishers of the hub."""
+        """Return all publishers of the RTMP application, which has the hub's name."""
         text = self._get("/stat", deadline)
         if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
             raise StreamFailed("/stat did not return the statistics of nginx-rtmp")

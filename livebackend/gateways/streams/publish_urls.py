@@ -38,21 +38,22 @@ class PublishUrlSigner:
     def url(self, document: Mapping[str, Any]) -> str:
         """Return the publish URL of the stream with this JSON."""
         now = self.clock()
-        # The nonce is in milliseconds, so that it also increases between two URLs of one second.
+        # The nonce is in milliseconds, so that it also increases between two URLs that are created
+        # in the same second.
         validity = UrlValidity(expires_at=int(now) + self.lifetime_s, nonce=int(now * 1000))
-        target = publish_path(
+        path_and_query = publish_path(
             document["publishSecurity"],
             f"/{document['hub']}/{document['title']}",
             key=document["publishKey"],
             validity=validity,
             auth=self.auth,
         )
-        return f"rtmp://{document['hosts']['publish']['rtmp']}{target}"
+        return f"rtmp://{document['hosts']['publish']['rtmp']}{path_and_query}"
 
 
 def publish_path(
     security_kind: str,
-    target: str,
+    path: str,
     *,
     key: str,
     validity: UrlValidity,
@@ -60,10 +61,10 @@ def publish_path(
 ) -> str:
     """Return a publish URL's path and query.
 
-    `target` is the path, perhaps with a query. Raises ValueError for an unknown kind, and for
+    `path` can have a query too. Raises ValueError for an unknown kind, and for
     "expiry_sk" without `auth`.
     """
-    target_parts = urlsplit(target)
+    target_parts = urlsplit(path)
     parameters = dict(parse_qsl(target_parts.query, keep_blank_values=True))
 
     def path_with_query(**added_parameters: object) -> str:
