@@ -54,9 +54,9 @@ class Operation:
     # The types of the message and of the extra fields of a successful response.
     message_type: Any
     extra_fields: Mapping[str, Any]
-    # The heading in the documentation, "English · Chinese".
+    # The documentation's section in both languages, such as "Gifts · 礼物".
     docs_section: str
-    # The title in the documentation, "English · Chinese".
+    # The operation's title in the documentation, also in both languages.
     summary: str
 
     @property

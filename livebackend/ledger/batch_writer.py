@@ -242,7 +242,7 @@ class LedgerBatchWriter:
         statuses = {outcome.status for outcome in outcomes}
         driver.notices.clear()
         if TransferStatus.DONE not in statuses:
-            # Without a replayed transfer, all transfers are rejected: there is nothing to commit.
+            # No transfer was posted. If none was replayed, all were rejected: nothing to commit.
             if TransferStatus.REPLAYED not in statuses:
                 connection.rollback()  # discards the empty shards that post() has inserted
                 return outcomes, driver.notices

@@ -237,11 +237,11 @@ class Accounts:
             stored_profile = connection.execute(_LOCK_PROFILE, {"id": account.id}).one_or_none()
             if stored_profile is None:
                 raise AccountRemoved
-            unused_locations: list[str] = []
+            unused_picture_locations: list[str] = []
             new_picture = changed_fields.get("head_image", stored_profile.head_image)
             if new_picture != stored_profile.head_image:
                 self._claim_picture(connection, new_picture, account.id)
-                unused_locations = self._avatars.release(
+                unused_picture_locations = self._avatars.release(
                     connection, account.id, excluded_location=new_picture
                 )
             if changed_fields:
@@ -252,10 +252,10 @@ class Accounts:
                 )
             return Profile._make(
                 connection.execute(_LOCK_PROFILE, {"id": account.id}).one()
-            ), unused_locations
+            ), unused_picture_locations
 
-        profile, unused_locations = self._database.run(store_changes)
-        self._avatars.remove(unused_locations)
+        profile, unused_picture_locations = self._database.run(store_changes)
+        self._avatars.remove(unused_picture_locations)
         return profile
 
     def remove(self, account: CurrentUser) -> None:
@@ -273,9 +273,9 @@ class Accounts:
             for statement in _DELETE_RELATIONS:
                 connection.execute(statement, values)
             delete_codes(connection, account.phone)
-            unused_locations = self._avatars.release(connection, account.id)
+            unused_picture_locations = self._avatars.release(connection, account.id)
             connection.execute(_MARK_REMOVED, values)
-            return unused_locations
+            return unused_picture_locations
 
         self._avatars.remove(self._database.run(remove_account))
 

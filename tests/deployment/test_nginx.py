@@ -538,9 +538,9 @@ def test_http2_client_receives_the_same_error_response(upstreams: NginxWithUpstr
 def test_body_that_nginx_cannot_store_is_rejected_without_an_outcome_header(
     upstreams: NginxWithUpstreams,
 ) -> None:
-    """Without its body folder, nginx fails before it contacts a server.
+    """Remove nginx's body folder; the effect is the same as that of a full disk.
 
-    A full disk has the same effect.
+    nginx fails before it contacts a server.
     """
     moved_folder = upstreams.body_folder.rename(upstreams.body_folder.with_name("moved"))
     try:

@@ -11,11 +11,11 @@ from livebackend.database.prepared_statements import PreparedStatement
 
 # A hook receives the connection, the statement in psycopg2's syntax and its parameters. If the hook
 # returns a statement, the returned statement is executed instead.
-Hook = Callable[[Connection, str, Any], str | None]
+StatementHook = Callable[[Connection, str, Any], str | None]
 
 
 @contextmanager
-def before_each_statement(hook: Hook) -> Iterator[None]:
+def before_each_statement(hook: StatementHook) -> Iterator[None]:
     """Call `hook` before each SQL statement during the `with` block."""
     run = PreparedStatement.run
 

@@ -85,8 +85,8 @@ class NginxRtmpStreams:
         return True
 
     def disable(self, key: str) -> None:
-        # The room is already closed: if the host publishes again, the API's hook rejects the
-        # publisher.
+        # The room is already closed: if the host publishes again, nginx-rtmp's on_publish callback
+        # to this application is answered with an error.
         deadline = Deadline()
         query = urlencode({"app": self._hub, "name": key})
         dropped_count = self._get(f"/control/drop/publisher?{query}", deadline)

@@ -1,4 +1,4 @@
-"""Cache of WeChat Pay's platform certificates, with rate-limited look-ups."""
+"""Cache of WeChat Pay's platform certificates; limits how often it requests them."""
 
 import logging
 import math
