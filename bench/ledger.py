@@ -147,7 +147,7 @@ def phone(account: int) -> str:
 
 
 @contextmanager
-def servers(ledger: LedgerDatabase, folder: Path, server_count: int) -> Iterator[list[int]]:
+def running_servers(ledger: LedgerDatabase, folder: Path, server_count: int) -> Iterator[list[int]]:
     """Start `server_count` servers, and yield their ports.
 
     Each server has more threads than the benchmark has clients.
@@ -220,7 +220,7 @@ def measure_over_http(bench: Bench, rounds: int) -> None:
     }
     with tempfile.TemporaryDirectory(prefix="livebackend-bench-") as folder:
         for server_count in (1, 2):
-            with servers(bench.ledger_database, Path(folder), server_count) as ports:
+            with running_servers(bench.ledger_database, Path(folder), server_count) as ports:
                 name = f"HTTP, {server_count} server process" + "es" * (server_count > 1)
                 for round_index in range(rounds):
                     click.echo(f"{name}, round {round_index + 1} of {rounds}", err=True)

@@ -345,7 +345,7 @@ def test_not_friends_error_after_an_unknown_outcome_is_success(
 
 
 @pytest.mark.parametrize("earlier_responses", [[], [UNAVAILABLE_RESPONSE]])
-def test_not_friends_error_after_known_outcomes_is_raised(
+def test_not_friends_error_is_raised_if_all_outcomes_are_known(
     earlier_responses: list[PreparedResponse], scripted_server: ScriptedServer
 ) -> None:
     scripted_server.responses = [*earlier_responses, NOT_FRIENDS]

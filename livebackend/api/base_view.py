@@ -11,8 +11,8 @@ class View:
     """Base class of views; a subclass contains the operations of one API path."""
 
     route: ClassVar[str | tuple[str, ...]]
-    # The heading in the documentation, "English · Chinese"; the Chinese part is from the API
-    # document.
+    # The section heading on the documentation pages, in both languages, such as "Gifts · 礼物". The
+    # Chinese part is from the mobile app's API document.
     docs_section: ClassVar[str]
 
     def __init__(self, request: Request) -> None:

@@ -78,11 +78,11 @@ class Parameters(BaseModel):
 
 def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a JSON Schema without the type null, because a form cannot contain null."""
-    non_null: dict[str, Any] = {}
+    non_null_schema: dict[str, Any] = {}
     for alternative in schema.get("anyOf", ()):
         if alternative.get("type") != "null":
-            non_null = alternative
-    merged = {**non_null, **schema}
+            non_null_schema = alternative
+    merged = {**non_null_schema, **schema}
     return {key: merged[key] for key in merged if key not in ("anyOf", "default", "title")}
 
 

@@ -122,7 +122,7 @@ def settle_command(ini: Path, order_id: str) -> None:
 @click.option(
     "--reason",
     required=True,
-    help="Reason, 1 to 200 characters; stored. WeChat shows its first 80 bytes to the user.",
+    help="Why you refund it, 1 to 200 characters. WeChat shows the user the first 80 bytes.",
 )
 @json_option
 def refund_command(ini: Path, order_id: str, *, reason: str) -> None:

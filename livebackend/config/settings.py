@@ -33,8 +33,8 @@ _MIN_SECRET_LENGTH = 32
 _PUBLISHED_PREFIX = "for-development-only"
 # Prefixes of gateway classes that are not for production; the second one is deprecated.
 _DEVELOPMENT_CLASS_PREFIXES = ("Development", "Embedded")
-# Minimum of `streams.check_interval_s`. The interval must be longer than 5 s plus the duration of
-# all housekeeping tasks, because a room that stays `opening` for 5 s is closed as abandoned.
+# Minimum of `streams.check_interval_s`: twice the 5 s after which housekeeping closes a room that
+# is still `opening`.
 _MIN_CHECK_INTERVAL_S = 10
 # Prefixes of Pyramid's settings, which are in the same ini section as the settings of livebackend.
 _PYRAMID_PREFIXES = ("pyramid.",)

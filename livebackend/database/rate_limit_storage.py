@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from livebackend.database.engine import Database
 from livebackend.database.prepared_statements import PreparedStatement
 
-_DELETE_EXPIRED_EVERY = 16
+_CALLS_PER_DELETION = 16
 
 # The statement uses clock_timestamp() instead of now(), so that the wait for the row lock does not
 # make the time of a hit too early.
@@ -75,7 +75,7 @@ class PostgresRateLimitStorage(Storage, MovingWindowSupport):
         if amount > limit:
             return False
         # Every 16th call deletes expired windows: the table stays small between housekeeping runs.
-        if next(self._calls) % _DELETE_EXPIRED_EVERY == 0:
+        if next(self._calls) % _CALLS_PER_DELETION == 0:
             self.delete_expired()
         parameters = {"key": key, "amount": amount, "expiry": expiry, "limit": limit}
         return (

@@ -46,7 +46,8 @@ def load_gateways(
     duplicate_providers = [name for name, count in provider_counts.items() if count > 1]
     if duplicate_providers:
         raise SettingsError(
-            f"payments.gateway: names two gateways of provider {', '.join(duplicate_providers)}"
+            "payments.gateway: names more than one gateway of the provider"
+            f" {', '.join(duplicate_providers)}"
         )
     return gateways
 

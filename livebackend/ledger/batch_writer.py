@@ -246,8 +246,8 @@ class LedgerBatchWriter:
             if TransferStatus.REPLAYED not in statuses:
                 connection.rollback()  # discards the empty shards that post() has inserted
                 return outcomes, driver.notices
-            # ROLLBACK discards the inserted shards and releases the locks before the COMMIT waits
-            # for the standby. After rollback(), SQLAlchemy would allow no more statements in this
+            # ROLLBACK discards the empty shards and releases the locks before the COMMIT waits for
+            # the standby. After rollback(), SQLAlchemy would allow no more statements in this
             # block.
             connection.exec_driver_sql("ROLLBACK AND CHAIN")
             require_replication(connection)

@@ -134,7 +134,7 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
     spendable: dict[int, int] = {row.coin_account_id: row.amount for row in locked_rows}
     if len(spendable) < len(actors):
         raise LookupError(
-            "coin accounts do not exist or have no slot 0:"
+            "no row of slot 0 in coin_slots for the coin accounts"
             f" {sorted(set(actors) - spendable.keys())}"
         )
     # This query runs after the lock, so that it sees what the previous lock holder has committed.
@@ -188,7 +188,7 @@ def find_posted(connection: Connection, transfers: Sequence[Transfer]) -> Posted
 
 
 def _insufficient_accounts(transfers: Sequence[Transfer], spendable: dict[int, int]) -> set[int]:
-    """Return the accounts whose slot 0 has fewer coins than the transfers debit."""
+    """Return the accounts whose spendable coins (slot 0) are fewer than the transfers debit."""
     debited_coins: Counter[int] = Counter()
     for transfer in transfers:
         if not transfer.debit.external:

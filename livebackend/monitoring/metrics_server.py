@@ -101,7 +101,7 @@ def _lock_folder(folder: Path) -> int:
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.lstat().st_uid != os.geteuid() or folder.is_symlink():
-            raise PermissionError(0, "it is not a folder that the current user owns")
+            raise PermissionError(0, "the path is not a folder that the current user owns")
         lock_descriptor = os.open(folder / "users", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise SettingsError(

@@ -241,8 +241,8 @@ def run_flows(url: str, database: Database, folder: Path, runs: int, only: str |
                     run = runner.flow_runner(flow(users, provider), address, session, max_attempts)
                     runner.crash_everywhere(f"{flow.__name__} {connection_name}", run)
         if only in (None, "Reconciliation"):
-            run = reconciliation(app, users, provider, server)
-            runner.crash_everywhere("Reconciliation", run)
+            run_reconciliation = reconciliation(app, users, provider, server)
+            runner.crash_everywhere("Reconciliation", run_reconciliation)
     provider.close()
     findings = audit(database, since_checkpoint=False).findings
     click.echo(

@@ -41,7 +41,7 @@ class Steps:
     def __init__(self) -> None:
         self.crash: Crash | None = None
         self.step_names: list[str] = []
-        # File to which the names of the steps are written, or None.
+        # If set, the name of each counted step is appended to this file.
         self.record_path: Path | None = None
         self._lock = threading.Lock()
 

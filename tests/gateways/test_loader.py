@@ -14,5 +14,5 @@ def test_two_gateways_of_one_provider_are_a_settings_error() -> None:
         "payments.gateway": f"{class_name} {class_name}",
     }
     settings = Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **duplicates}, {})
-    with pytest.raises(ValueError, match="names two gateways of provider embedded"):
+    with pytest.raises(ValueError, match="names more than one gateway of the provider embedded"):
         make_gateways(settings)

@@ -186,7 +186,7 @@ class TestCodeRateLimits:
         assert [response.result for response in responses] == ["0000"] * 20 + ["0002"]
         assert phones[20].received_codes == []
 
-    def test_hardened_code_request_for_a_registered_phone_returns_0001_and_sends_no_message(
+    def test_code_request_for_a_registered_phone_returns_0001_and_sends_no_message(
         self, phone: PhoneClient
     ) -> None:
         phone.register()
@@ -208,14 +208,14 @@ class TestRegister:
     def account(self, phone: PhoneClient) -> dict[str, str]:
         return {"register": "1", "userId": phone.number, "password": PASSWORD}
 
-    def test_hardened_registration_with_an_unverified_phone_returns_0006(
+    def test_registration_with_an_unverified_phone_returns_0006(
         self, phone: PhoneClient, account: dict[str, str], database_state: DatabaseState
     ) -> None:
         with database_state.assert_unchanged():
             response = phone.post("/register", **account)
         assert (response.result, response.error) == ("0006", "userId; reason=phone_not_verified")
 
-    def test_hardened_registration_15_minutes_after_the_verification_returns_0006(
+    def test_registration_15_minutes_after_the_verification_returns_0006(
         self, phone: PhoneClient, account: dict[str, str], database: Database
     ) -> None:
         phone.verify()
@@ -229,7 +229,7 @@ class TestRegister:
         assert phone.post("/register", **account).result == "0000"
         assert [row["state"] for row in database_state.rows("verification_codes")] == ["used"]
 
-    def test_hardened_failed_registration_keeps_the_verification(
+    def test_failed_registration_keeps_the_verification(
         self, phone: PhoneClient, account: dict[str, str]
     ) -> None:
         phone.verify()

@@ -649,8 +649,8 @@ def _random_batch(
     Many gifts need coins of several slots.
     """
     batch = []
-    # Batches that share an actor run one after the other, not concurrently. With only two actors
-    # per batch, this is rare.
+    # Batches with transfers of the same actor run one after the other. Each batch has only two
+    # actors, so that most batches run concurrently.
     actor_indexes = rng.sample(range(len(accounts)), 2)
     for _ in range(rng.randint(1, 8)):
         actor_index = rng.choice(actor_indexes)
@@ -692,16 +692,18 @@ def test_random_batches_of_four_writers_neither_deadlock_nor_lose_coins(
     _post_random_batches(ledger, slots, batch_count=60)
 
 
-def _post_same_request_ids(ledger: LedgerFixture, *, key_count: int) -> list[list[TransferOutcome]]:
-    """For each key, post eight gifts concurrently; return the eight outcomes per key.
+def _post_same_request_ids(
+    ledger: LedgerFixture, *, request_id_count: int
+) -> list[list[TransferOutcome]]:
+    """For each request id, post eight gifts concurrently; return the eight outcomes of each.
 
-    The last gift of each key has a different amount.
+    The last gift with each request id has a different amount.
     """
     ann, ben = ledger.open({0: 10, 3: 1000}), ledger.open()
     outcomes = []
-    for key in range(key_count):
-        gifts = [ledger.gift(ann, ben, 10, str(key)) for _ in range(7)]
-        gifts.append(ledger.gift(ann, ben, 11, str(key)))
+    for request_id in map(str, range(request_id_count)):
+        gifts = [ledger.gift(ann, ben, 10, request_id) for _ in range(7)]
+        gifts.append(ledger.gift(ann, ben, 11, request_id))
         calls = [partial(ledger.post, gift, slot=slot) for slot, gift in enumerate(gifts)]
         outcomes.append([outcome for (outcome,) in run_concurrently(*calls)])
     return outcomes
@@ -710,7 +712,7 @@ def _post_same_request_ids(ledger: LedgerFixture, *, key_count: int) -> list[lis
 def test_request_id_sent_on_eight_connections_moves_coins_once(
     ledger: LedgerFixture, database_state: DatabaseState
 ) -> None:
-    for outcomes in _post_same_request_ids(ledger, key_count=20):
+    for outcomes in _post_same_request_ids(ledger, request_id_count=20):
         assert len({outcome.transfer_id for outcome in outcomes}) == 1
         *equal_gift_statuses, different_gift_status = statuses_of(outcomes)
         if different_gift_status is DONE:
@@ -780,7 +782,7 @@ def test_without_lookup_of_request_ids_the_unique_constraint_rejects_a_duplicate
 ) -> None:
     monkeypatch.setattr(posting, "find_posted", _find_no_posted_transfers)
     with pytest.raises(IntegrityError, match="uq_transfers_actor_id_request_id"):
-        _post_same_request_ids(unchecked_ledger, key_count=1)
+        _post_same_request_ids(unchecked_ledger, request_id_count=1)
     assert unchecked_ledger.audit_errors() == []
 
 
@@ -803,7 +805,7 @@ def test_transfer_dropped_on_conflict_is_detected_by_the_audit(
     monkeypatch.setattr(posting, "find_posted", _find_no_posted_transfers)
     monkeypatch.setattr(posting, "INSERT_TRANSFERS", ignoring_conflicts)
     monkeypatch.setattr(posting, "insert_transfers", insert_without_check)
-    _post_same_request_ids(unchecked_ledger, key_count=1)
+    _post_same_request_ids(unchecked_ledger, request_id_count=1)
     assert "booked" in unchecked_ledger.audit_errors()[0]
 
 

@@ -352,6 +352,8 @@ class TestDeleteMessage:
 
 
 class TestDealMessage:
+    """The operation dealMessage, which accepts a friend request or deletes a message."""
+
     @pytest.mark.parametrize("behaviour", ["accept", "delete"])
     @pytest.mark.parametrize(
         "changed_parameters",

@@ -55,7 +55,10 @@ def stream(ann: UserClient) -> dict[str, Any]:
 
 @pytest.fixture
 def publish(app: App, stream: dict[str, Any]) -> Callable[..., int]:
-    """A function that sends the publish hook of Ann's stream with changed fields."""
+    """A function that sends nginx's publish hook for Ann's stream.
+
+    Its keyword arguments replace fields of the valid request.
+    """
     fields = {"call": "publish", "name": stream["title"], "key": stream["publishKey"]}
     return lambda **changed_fields: post_hook(app, **{**fields, "clientid": "1", **changed_fields})
 

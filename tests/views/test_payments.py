@@ -27,7 +27,7 @@ INVALID_REQUEST = {"result": "0003", "message": None}
 
 
 @pytest.fixture
-def order_app(new_app: Callable[..., App]) -> App:
+def app_with_payments(new_app: Callable[..., App]) -> App:
     """An application whose refills create payment orders."""
     return new_app(
         coins__refill="order", payments__gateway="tests.support.fake_gateways.FakePayments"
@@ -35,16 +35,16 @@ def order_app(new_app: Callable[..., App]) -> App:
 
 
 @pytest.fixture
-def payments(order_app: App) -> FakePayments:
-    (gateway,) = order_app.registry.services.gateways.payments
+def payments(app_with_payments: App) -> FakePayments:
+    (gateway,) = app_with_payments.registry.services.gateways.payments
     assert isinstance(gateway, FakePayments)
     gateway.reset()
     return gateway
 
 
 @pytest.fixture
-def buyer(order_app: App, ann: UserClient) -> UserClient:
-    return UserClient(order_app, ann.default_parameters, ann.phone)
+def buyer(app_with_payments: App, ann: UserClient) -> UserClient:
+    return UserClient(app_with_payments, ann.default_parameters, ann.phone)
 
 
 def create_order(buyer: UserClient, money: str = "10", **params: str) -> dict[str, Any]:
@@ -59,13 +59,15 @@ def payment_of(order: dict[str, Any], **changed_fields: Any) -> ProviderPayment:
     return ProviderPayment(order["orderId"], payment_id, order["fen"])._replace(**changed_fields)
 
 
-def post_notification(order_app: App, headers: dict[str, str], body: bytes) -> Any:
-    return TestApp(order_app).post("/payments", body, headers=headers, status="*")
+def post_notification(app_with_payments: App, headers: dict[str, str], body: bytes) -> Any:
+    return TestApp(app_with_payments).post("/payments", body, headers=headers, status="*")
 
 
-def notify_payment(order_app: App, payments: DevelopmentPayments, payment: ProviderPayment) -> int:
+def notify_payment(
+    app_with_payments: App, payments: DevelopmentPayments, payment: ProviderPayment
+) -> int:
     """Send a correctly signed notification; return the status of the response."""
-    response = post_notification(order_app, *payments.notification(payment))
+    response = post_notification(app_with_payments, *payments.notification(payment))
     assert response.body == b"" if response.status_int == 204 else response.json == INVALID_REQUEST
     return int(response.status_int)
 
@@ -158,10 +160,10 @@ class TestOrders:
         assert len(database_state.rows("payment_orders")) == 1
 
     def test_retry_of_a_paid_order_returns_no_payment_parameters(
-        self, buyer: UserClient, order_app: App, payments: FakePayments
+        self, buyer: UserClient, app_with_payments: App, payments: FakePayments
     ) -> None:
         order = create_order(buyer, requestId="r")
-        notify_payment(order_app, payments, payment_of(order))
+        notify_payment(app_with_payments, payments, payment_of(order))
         assert create_order(buyer, requestId="r") == {**order, "state": "paid", "pay": None}
         assert len(payments.placed) == 1
 
@@ -170,12 +172,12 @@ class TestNotifications:
     def test_payment_notification_credits_the_coins(
         self,
         buyer: UserClient,
-        order_app: App,
+        app_with_payments: App,
         payments: FakePayments,
         database_state: DatabaseState,
     ) -> None:
         payment = payment_of(create_order(buyer, "100"))
-        assert notify_payment(order_app, payments, payment) == 204
+        assert notify_payment(app_with_payments, payments, payment) == 204
         assert database_state.coins(buyer) == 100
         (row,) = database_state.rows("payment_orders")
         (transfer,) = database_state.rows("transfers")
@@ -185,25 +187,25 @@ class TestNotifications:
     def test_repeated_payment_notification_moves_no_coins(
         self,
         buyer: UserClient,
-        order_app: App,
+        app_with_payments: App,
         payments: FakePayments,
         database_state: DatabaseState,
     ) -> None:
         payment = payment_of(create_order(buyer))
-        assert notify_payment(order_app, payments, payment) == 204
+        assert notify_payment(app_with_payments, payments, payment) == 204
         with database_state.assert_unchanged():
-            assert notify_payment(order_app, payments, payment) == 204
+            assert notify_payment(app_with_payments, payments, payment) == 204
 
     def test_twenty_concurrent_payment_notifications_credit_coins_once(
         self,
         buyer: UserClient,
-        order_app: App,
+        app_with_payments: App,
         payments: FakePayments,
         database_state: DatabaseState,
     ) -> None:
         payment = payment_of(create_order(buyer))
         assert (
-            run_concurrently(*[lambda: notify_payment(order_app, payments, payment)] * 20)
+            run_concurrently(*[lambda: notify_payment(app_with_payments, payments, payment)] * 20)
             == [204] * 20
         )
         assert database_state.coins(buyer) == 10
@@ -211,13 +213,15 @@ class TestNotifications:
     def test_only_one_of_eight_concurrent_payments_of_an_order_is_credited(
         self,
         buyer: UserClient,
-        order_app: App,
+        app_with_payments: App,
         payments: FakePayments,
         database_state: DatabaseState,
     ) -> None:
         order = create_order(buyer)
         notifications = [
-            lambda n=n: notify_payment(order_app, payments, payment_of(order, payment_id=f"p{n}"))
+            lambda n=n: notify_payment(
+                app_with_payments, payments, payment_of(order, payment_id=f"p{n}")
+            )
             for n in range(8)
         ]
         assert sorted(run_concurrently(*notifications)) == [204] + [400] * 7
@@ -232,43 +236,47 @@ class TestNotifications:
         order_state: str,
         changed_fields: dict[str, Any],
         buyer: UserClient,
-        order_app: App,
+        app_with_payments: App,
         payments: FakePayments,
         database_state: DatabaseState,
     ) -> None:
         payment = payment_of(create_order(buyer))
         if order_state == "paid":
-            notify_payment(order_app, payments, payment)
+            notify_payment(app_with_payments, payments, payment)
         with database_state.assert_unchanged():
-            assert notify_payment(order_app, payments, payment._replace(**changed_fields)) == 400
+            assert (
+                notify_payment(app_with_payments, payments, payment._replace(**changed_fields))
+                == 400
+            )
 
     def test_second_payment_of_a_paid_order_returns_400(
         self,
         buyer: UserClient,
-        order_app: App,
+        app_with_payments: App,
         payments: FakePayments,
         database_state: DatabaseState,
     ) -> None:
         payment = payment_of(create_order(buyer))
-        notify_payment(order_app, payments, payment)
+        notify_payment(app_with_payments, payments, payment)
         with database_state.assert_unchanged():
             assert (
-                notify_payment(order_app, payments, payment._replace(payment_id="another")) == 400
+                notify_payment(app_with_payments, payments, payment._replace(payment_id="another"))
+                == 400
             )
 
     def test_payment_that_settled_another_order_returns_400(
         self,
         buyer: UserClient,
-        order_app: App,
+        app_with_payments: App,
         payments: FakePayments,
         database_state: DatabaseState,
     ) -> None:
         payment, other_order = payment_of(create_order(buyer)), create_order(buyer)
-        notify_payment(order_app, payments, payment)
+        notify_payment(app_with_payments, payments, payment)
         with database_state.assert_unchanged():
             assert (
                 notify_payment(
-                    order_app, payments, payment._replace(order_id=other_order["orderId"])
+                    app_with_payments, payments, payment._replace(order_id=other_order["orderId"])
                 )
                 == 400
             )
@@ -288,31 +296,31 @@ class TestNotifications:
         self,
         changed_headers: dict[str, str],
         buyer: UserClient,
-        order_app: App,
+        app_with_payments: App,
         payments: FakePayments,
         database_state: DatabaseState,
     ) -> None:
         headers, body = payments.notification(payment_of(create_order(buyer)))
         with database_state.assert_unchanged():
-            response = post_notification(order_app, headers | changed_headers, body)
+            response = post_notification(app_with_payments, headers | changed_headers, body)
         assert (response.status_int, response.json) == (400, INVALID_REQUEST)
         assert response.headers["X-Error"] == "notification; reason=invalid_notification"
 
     def test_payment_notification_with_a_changed_body_returns_400(
         self,
         buyer: UserClient,
-        order_app: App,
+        app_with_payments: App,
         payments: FakePayments,
         database_state: DatabaseState,
     ) -> None:
         headers, body = payments.notification(payment_of(create_order(buyer)))
         with database_state.assert_unchanged():
             for changed_body in (body + b" ", body[:-1], b"", b"\xff"):
-                assert post_notification(order_app, headers, changed_body).status_int == 400
+                assert post_notification(app_with_payments, headers, changed_body).status_int == 400
 
     @pytest.mark.usefixtures("payments")
     def test_payment_notification_with_a_time_301_s_in_the_past_or_future_returns_400(
-        self, buyer: UserClient, order_app: App, database_state: DatabaseState
+        self, buyer: UserClient, app_with_payments: App, database_state: DatabaseState
     ) -> None:
         key = derived_key(DEVELOPMENT_SECRET, "payments")
 
@@ -323,20 +331,20 @@ class TestNotifications:
         payment = payment_of(create_order(buyer))
         for age_s in (301, -301):
             with database_state.assert_unchanged():
-                assert post_notification(order_app, *notification(age_s)).status_int == 400
-        assert post_notification(order_app, *notification(0)).status_int == 204
+                assert post_notification(app_with_payments, *notification(age_s)).status_int == 400
+        assert post_notification(app_with_payments, *notification(0)).status_int == 204
 
     def test_payment_notification_signed_with_another_key_returns_400(
         self,
         buyer: UserClient,
-        order_app: App,
+        app_with_payments: App,
         payments: FakePayments,
         database_state: DatabaseState,
     ) -> None:
         other_provider = DevelopmentPayments("http://x", key=b"another", clock=time.time)
         headers, body = other_provider.notification(payment_of(create_order(buyer)))
         with database_state.assert_unchanged():
-            assert post_notification(order_app, headers, body).status_int == 400
+            assert post_notification(app_with_payments, headers, body).status_int == 400
 
     @pytest.mark.parametrize(
         "error",
@@ -350,7 +358,7 @@ class TestNotifications:
         self,
         error: Exception,
         buyer: UserClient,
-        order_app: App,
+        app_with_payments: App,
         payments: FakePayments,
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
@@ -360,22 +368,22 @@ class TestNotifications:
 
         payment = payment_of(create_order(buyer))
         with monkeypatch.context() as patch:
-            patch.setattr(order_app.registry.services.ledger_writer, "submit", raise_error)
-            assert notify_payment(order_app, payments, payment) == 503
-        assert notify_payment(order_app, payments, payment) == 204
+            patch.setattr(app_with_payments.registry.services.ledger_writer, "submit", raise_error)
+            assert notify_payment(app_with_payments, payments, payment) == 503
+        assert notify_payment(app_with_payments, payments, payment) == 204
         assert database_state.coins(buyer) == 10
 
     def test_payment_notification_for_a_removed_account_is_credited(
         self,
         buyer: UserClient,
-        order_app: App,
+        app_with_payments: App,
         payments: FakePayments,
         database_state: DatabaseState,
     ) -> None:
         payment = payment_of(create_order(buyer))
         remove_response = buyer.post("/register", remove="1", password="harbour-42")
         assert remove_response.result == "0000"
-        assert notify_payment(order_app, payments, payment) == 204
+        assert notify_payment(app_with_payments, payments, payment) == 204
         assert len(database_state.rows("transfers")) == 1
 
 
@@ -459,14 +467,14 @@ class TestSettings:
         self,
         refill_mode: str,
         new_app: Callable[..., App],
-        order_app: App,
+        app_with_payments: App,
         payments: FakePayments,
         buyer: UserClient,
         ann: UserClient,
         database_state: DatabaseState,
     ) -> None:
         order = create_order(buyer, requestId="r")
-        notify_payment(order_app, payments, payment_of(order))
+        notify_payment(app_with_payments, payments, payment_of(order))
         app = new_app(coins__refill=refill_mode, payments__gateway=FAKE_PAYMENTS)
         with database_state.assert_unchanged():
             returned_order = create_order(
@@ -492,7 +500,7 @@ class TestSettings:
 
     def test_order_closed_while_it_is_placed_is_reopened_and_closed_again_later(
         self,
-        order_app: App,
+        app_with_payments: App,
         payments: FakePayments,
         buyer: UserClient,
         database_state: DatabaseState,
@@ -508,7 +516,7 @@ class TestSettings:
         order = create_order(buyer)
         assert (order["state"], bool(order["pay"])) == ("pending", True)
         database_state.execute("UPDATE payment_orders SET created_at = now() - interval '3 hours'")
-        assert order_app.registry.services.payment_reconciliation.run() == (1, 0)
+        assert app_with_payments.registry.services.payment_reconciliation.run() == (1, 0)
         assert payments.closed == [order["orderId"]]
 
     def test_retry_of_an_order_whose_provider_has_no_gateway_returns_0013(
@@ -527,16 +535,16 @@ class TestBalanceLimit:
     def test_payment_over_the_balance_limit_returns_503_and_is_credited_later(
         self,
         buyer: UserClient,
-        order_app: App,
+        app_with_payments: App,
         payments: FakePayments,
         database_state: DatabaseState,
     ) -> None:
         payment = payment_of(create_order(buyer))
         database_state.execute(f"UPDATE coin_slots SET amount = {MAX_SLOT_COINS}")
-        assert notify_payment(order_app, payments, payment) == 503
+        assert notify_payment(app_with_payments, payments, payment) == 503
         assert database_state.coins(buyer) == MAX_SLOT_COINS
         database_state.execute("UPDATE coin_slots SET amount = 0")
-        assert notify_payment(order_app, payments, payment) == 204
+        assert notify_payment(app_with_payments, payments, payment) == 204
         assert database_state.coins(buyer) == 10
 
 
@@ -556,12 +564,16 @@ class TestPaymentPath:
         response = TestApp(app).post("/payments", b"{}", status="*")
         assert (response.status_int, response.json) == (404, INVALID_REQUEST)
 
-    def test_payment_path_with_another_method_than_post_returns_405(self, order_app: App) -> None:
-        response = TestApp(order_app).get("/payments", status="*")
+    def test_payment_path_with_another_method_than_post_returns_405(
+        self, app_with_payments: App
+    ) -> None:
+        response = TestApp(app_with_payments).get("/payments", status="*")
         assert (response.status_int, response.headers["Allow"]) == (405, "POST")
 
-    def test_payment_notification_with_a_too_large_body_returns_413(self, order_app: App) -> None:
-        assert post_notification(order_app, {}, b"x" * 65_537).status_int == 413
+    def test_payment_notification_with_a_too_large_body_returns_413(
+        self, app_with_payments: App
+    ) -> None:
+        assert post_notification(app_with_payments, {}, b"x" * 65_537).status_int == 413
 
 
 @pytest.mark.processes

@@ -36,7 +36,7 @@ class OperationRefused(ApiError):
         super().__init__(f"{meaning}: {self.explain()}" if self.reason else meaning)
 
     def explain(self, *, chinese: bool = False) -> str:
-        """Return the parameter and the message of the reason, in English or Chinese."""
+        """Return one text: the parameter's name and why it was rejected. English or Chinese."""
         messages = REASON_MESSAGES.get(self.reason)
         if messages is None:  # unknown to this version of the client
             return f"{self.parameter}: {self.reason}"
