@@ -21,7 +21,7 @@ UV = uv==0.13.9
 .PHONY: help run test test-fast media-test browser-test deployment-test screenshots ledger-crash-test crash-test mutants bench bench-ledger bench-ledger-scale profile install lock client lint format types imports clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
 
 run: .venv/installed-development ## serve on http://HOST:PORT with an embedded PostgreSQL, until Ctrl-C
 	@echo "livebackend starts on http://$(HOST):$(PORT). When it is ready, try:"

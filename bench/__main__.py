@@ -525,7 +525,10 @@ def run_benchmarks(postgres: EmbeddedPostgres, folder: Path) -> None:
         "list_sizes": measure_list_sizes,
         "other_operations": measure_other_operations,
     }
-    selected_benchmarks = os.environ.get("ROWS", "").split() or [*benchmarks, "user_counts"]
+    all_benchmarks = [*benchmarks, "user_counts"]
+    selected_benchmarks = os.environ.get("ROWS", "").split() or all_benchmarks
+    if not set(selected_benchmarks) <= set(all_benchmarks):
+        raise SystemExit(f"ROWS: unknown benchmark; the benchmarks are {' '.join(all_benchmarks)}")
     with running_servers(
         ["livebackend", "baseline", "FastAPI"], variables, folder, workers=WORKER_COUNT
     ) as servers:

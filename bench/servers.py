@@ -12,15 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.machine import process_tree
+from livebackend.config.settings import Settings, environment_variable
 
 ROOT = Path(__file__).parent.parent
 SECRET = "a-secret-of-the-bench-that-is-long-enough"
 PEPPER = "a-pepper-of-the-bench-that-is-long-enough"
-# Rate limits: the servers count the requests, but the limits are too high to be reached.
-_RATE_LIMITS = [
-    *("search", "friend_requests", "refill", "refill_retries", "upload", "reset"),
-    *("login_account", "login_address", "sms_phone", "sms_address", "sms_total"),
-]
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,12 @@ def environment(database_url: str, folder: Path) -> dict[str, str]:
         "STREAMS_GATEWAY": "livebackend.development.streams.DevelopmentStreams",
         "COINS_ALLOW_FREE_REFILL": "true",
         "COINS_REFILL": "direct",
-        **{f"LIMITS_{name.upper()}": "1000000 per hour" for name in _RATE_LIMITS},
+    }
+    # The servers count the requests, but these rate limits are too high to be reached.
+    rate_limits = {
+        environment_variable(name): "1000000 per hour"
+        for name in Settings.fields_by_name()
+        if name.startswith("limits.")
     }
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("LIVEBACKEND")
@@ -57,6 +58,7 @@ def environment(database_url: str, folder: Path) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "PYTHONWARNINGS": "ignore",
         **{f"LIVEBACKEND_{name}": value for name, value in settings.items()},
+        **rate_limits,
     }
 
 

@@ -1,6 +1,6 @@
 """Crash test of the ledger under load: `make ledger-crash-test`.
 
-Clients send random gifts and refills over HTTP to two workers. Meanwhile the workers and PostgreSQL
+Clients send random gifts and refills over HTTP to two servers. Meanwhile the servers and PostgreSQL
 are killed at random times. If there is no response, a client retries with the same request id. A
 reader continuously checks the sum of all coins. At the end, every confirmed request must have
 exactly one transfer, and a rejected request must have no transfer.
@@ -31,13 +31,14 @@ from livebackend.ledger.coin_accounts import open_account
 from livebackend.ledger.transfers import client_request_id
 from livebackend.services.login_tokens import CurrentUser, LoginTokens
 from livebackend_client import Client, InvalidResponse, OperationRefused, ServerUnavailable
+from livebackend_client.results import NOT_PROCESSED
 from tests.support.application import DEVELOPMENT_INI, DEVELOPMENT_SECRET
 from tests.support.postgres_node import Node, create_data_directory, socket_directory
 from tests.support.servers import free_port, start_server, wait_until_up
 
 CLIENT_COUNT = 32
 USER_COUNT = 40
-# Longer than the slowest response: a client must not retry a request that a worker still processes.
+# Longer than the slowest response: a client must not retry a request that a server still processes.
 RESPONSE_TIMEOUT_S = 15
 RETRY_FOR_S = 60
 
@@ -125,7 +126,7 @@ class Run:
             except (InvalidResponse, ServerUnavailable):
                 return None
             except OperationRefused as error:
-                if error.reason == "ledger_busy":
+                if error.reason == NOT_PROCESSED:
                     return None
                 if error.status != requests.codes.ok:
                     self.errors.append(
@@ -168,8 +169,8 @@ class Postgres:
         self._node.kill()
 
 
-class Worker:
-    """A worker that is started again on the same port after it is killed."""
+class RestartingServer:
+    """A server that is started again on the same port after it is killed."""
 
     def __init__(self, folder: Path, url: str, writer_number: int) -> None:
         self.port = free_port()
@@ -178,12 +179,12 @@ class Worker:
         self._launch()
 
     def ensure_running(self) -> None:
-        # A worker exits if PostgreSQL is down during its start: start it again.
+        # A server exits if PostgreSQL is down during its start: start it again.
         for _ in range(20):
             if wait_until_up(self._server, self._process):
                 return
             self._launch()
-        raise AssertionError(f"the worker did not start:\n{self._server.log.read_text()}")
+        raise AssertionError(f"the server did not start:\n{self._server.log.read_text()}")
 
     def kill(self) -> None:
         self._server.kill()
@@ -201,18 +202,18 @@ class Worker:
         )
 
 
-def kill_at_random(run: Run, postgres: Postgres, workers: Sequence[Worker]) -> None:
+def kill_at_random(run: Run, postgres: Postgres, servers: Sequence[RestartingServer]) -> None:
     """Kill random processes until the deadline; kill each process type at least once."""
     rng = random.Random(run.seed)
-    types_not_killed = ["worker", "postgres"]
+    types_not_killed = ["server", "postgres"]
     while time.monotonic() < run.deadline or types_not_killed:
         time.sleep(rng.uniform(0.6, 1.6))
         if types_not_killed:
             process_type = types_not_killed.pop(0)
         else:
-            process_type = rng.choice(["worker"] * 3 + ["postgres"])
-        if process_type == "worker":
-            rng.choice(workers).kill()
+            process_type = rng.choice(["server"] * 3 + ["postgres"])
+        if process_type == "server":
+            rng.choice(servers).kill()
         else:
             postgres.kill()
         run.kill_counts[process_type] += 1
@@ -288,7 +289,7 @@ def retry_confirmed(run: Run, database: Database) -> list[str]:
     "--seed", type=int, help="seed of the random numbers; by default a new one, which is printed"
 )
 def main(seconds: int, seed: int | None) -> None:
-    """Kill workers and PostgreSQL under load; check every response against the ledger."""
+    """Kill servers and PostgreSQL under load; check every response against the ledger."""
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     click.echo(f"seed {seed}")
     with (
@@ -299,19 +300,19 @@ def main(seconds: int, seed: int | None) -> None:
         postgres = Postgres(folder, socket_root)
         database = Database(postgres.url)
         phones = create_users(database)
-        workers = [Worker(folder, postgres.url, number) for number in range(2)]
+        servers = [RestartingServer(folder, postgres.url, number) for number in range(2)]
         try:
-            for worker in workers:
-                worker.ensure_running()
-            run = new_run(seed, seconds, phones, [worker.port for worker in workers])
-            send_requests(run, postgres, workers)
-            for worker in workers:
-                worker.ensure_running()
+            for server in servers:
+                server.ensure_running()
+            run = new_run(seed, seconds, phones, [server.port for server in servers])
+            send_requests(run, postgres, servers)
+            for server in servers:
+                server.ensure_running()
             database.engine.dispose()  # PostgreSQL was killed, so the connections are lost
             errors = compare_with_ledger(run, database) + retry_confirmed(run, database)
         finally:
-            for worker in workers:
-                worker.close()
+            for server in servers:
+                server.close()
             database.close()
             postgres.close()
     report(run, errors)
@@ -326,15 +327,15 @@ def new_run(seed: int, seconds: int, phones: dict[int, str], ports: Sequence[int
     return Run(seed, time.monotonic() + seconds, ports, phones, tokens)
 
 
-def send_requests(run: Run, postgres: Postgres, workers: Sequence[Worker]) -> None:
-    """Run the clients and the reader while workers and PostgreSQL are killed."""
+def send_requests(run: Run, postgres: Postgres, servers: Sequence[RestartingServer]) -> None:
+    """Run the clients and the reader while servers and PostgreSQL are killed."""
     threads = [
         threading.Thread(target=run.run_client, args=[number]) for number in range(CLIENT_COUNT)
     ]
     threads.append(threading.Thread(target=run.check_sums, args=[postgres.url]))
     for thread in threads:
         thread.start()
-    kill_at_random(run, postgres, workers)
+    kill_at_random(run, postgres, servers)
     for thread in threads:
         thread.join(timeout=RETRY_FOR_S + 2 * RESPONSE_TIMEOUT_S)
         if thread.is_alive():
@@ -350,7 +351,7 @@ def report(run: Run, errors: Sequence[str]) -> None:
         f" {retried_count} were retried"
     )
     click.echo(
-        f"killed: workers {run.kill_counts['worker']} times,"
+        f"killed: servers {run.kill_counts['server']} times,"
         f" PostgreSQL {run.kill_counts['postgres']} times"
     )
     click.echo(f"the sum of all coins was checked {run.sum_check_count} times")

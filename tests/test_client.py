@@ -117,6 +117,21 @@ def test_client_registers_befriends_goes_live_and_sends_gifts(address: str, tmp_
         ben.friendlist()
 
 
+@pytest.mark.parametrize(
+    ("header", "explanation"),
+    [
+        ("nickname; reason=too_long; max=32", "nickname has more than 32 characters"),
+        ("nickname; reason=too_long", "nickname: too_long"),
+        ("nickname; reason=later_reason; max=1", "nickname: later_reason"),
+        (None, "unknown error"),
+    ],
+)
+def test_explanation_of_an_error_of_another_server_version(
+    header: str | None, explanation: str
+) -> None:
+    assert OperationRefused("0006", error=header, status=200).explain() == explanation
+
+
 @pytest.mark.processes
 def test_client_example_in_readme_prints_the_documented_error(address: str) -> None:
     readme = DEVELOPMENT_INI.with_name("README.md").read_text("utf-8")
@@ -422,6 +437,6 @@ def test_delay_before_a_retry_is_limited(scripted_server: ScriptedServer) -> Non
     assert len(scripted_server.received) == 2
 
 
-def test_refused_connection_raises_an_exception_of_the_client() -> None:
+def test_refused_connection_raises_connection_failed() -> None:
     with pytest.raises(ConnectionFailed):
         Client("http://127.0.0.1:9", max_attempts=2, timeout_s=2).friendlist()

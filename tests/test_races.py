@@ -114,7 +114,7 @@ def test_concurrent_go_live_requests_create_one_room(
     stream_gateway = services.gateways.streams
     assert isinstance(stream_gateway, RecordingStreams)
     created_count_before = len(stream_gateway.created)
-    host = UserClient(app, ann.default_parameters, ann.phone)
+    host = ann.with_app(app)
     responses = run_concurrently(*[host.go_live] * 20)
     assert sorted_results(responses) == ["0000"] * 20
     assert len({response.message for response in responses}) == 1

@@ -186,8 +186,8 @@ def test_walkthrough_uses_every_documented_operation(app: App) -> None:
     commands = [command for command, _ in walkthrough_steps()]
     documented_operations = [item for item in operations(app.registry) if item.documented]
     for operation in documented_operations:
-        first_parameter = next(iter(operation.parameters.model_fields))
-        argument = f"-d {operation.selector}=1" if operation.selector else first_parameter
+        parameters = list(operation.parameters.model_fields)
+        argument = f"-d {operation.selector}=1" if operation.selector else parameters[0]
         assert any(
             f"/{operation.routes[0]} " in command and argument in command for command in commands
         ), operation.name

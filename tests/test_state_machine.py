@@ -209,6 +209,7 @@ class RequestSequence(RuleBasedStateMachine):
 @pytest.mark.timeout(300)
 def test_random_requests_match_the_model(app: App, database_state: DatabaseState) -> None:
     run_state_machine_as_test(
-        lambda: RequestSequence(app, database_state),  # type: ignore[arg-type]  # a factory works, too
+        # The function accepts any factory, but is typed to accept only a class.
+        lambda: RequestSequence(app, database_state),  # type: ignore[arg-type]
         settings=settings(max_examples=60, stateful_step_count=40),
     )

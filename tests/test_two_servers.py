@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 from sqlalchemy import create_engine
 
-from tests.support.api import PASSWORD
+from tests.support.api import PASSWORD, wrong_code
 from tests.support.application import PRODUCTION_INI
 from tests.support.raw_http import RawRequest, RawResponse
 from tests.support.servers import Server, hardened_settings, running_server
@@ -75,9 +75,8 @@ def test_wrong_codes_are_counted_across_servers(servers: tuple[Server, Server]) 
     first_server = servers[0]
     ticket = post(first_server, "/register", token=ANN_PHONE)["message"]
     code = last_code(first_server)
-    wrong_code = f"{(int(code) + 1) % 10_000:04}"
     results = [
-        result(server, "/register", code_v=ticket, code=wrong_code)
+        result(server, "/register", code_v=ticket, code=wrong_code(code))
         for server in (*servers, *servers, first_server)
     ]
     assert results == ["0004"] * 4 + ["0005"]

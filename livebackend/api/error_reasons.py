@@ -9,8 +9,8 @@ from string import Formatter
 class ErrorReason(StrEnum):
     """A stable token that clients can compare, with an English and a Chinese message.
 
-    The subject of a message is the name of the wrong parameter, which precedes the message. The
-    placeholders `{min}` and `{max}` are limits that the response contains.
+    A message continues a sentence that starts with the name of the wrong parameter. The response
+    contains the values of the placeholders `{min}` and `{max}`.
     """
 
     MISSING = "missing", "is missing", "缺失"
@@ -34,14 +34,14 @@ class ErrorReason(StrEnum):
     COMMON_PASSWORD = "common_password", "is easy to guess", "过于简单，容易被猜中"
     CONFLICTING_PARAMETERS = (
         "conflicting_parameters",
-        "has another value than the parameter of the same meaning",
+        "differs from the parameter of the same meaning",
         "与同义参数的值不一致",
     )
     INVALID_TOKEN = "invalid_token", "is not a valid login token", "登录凭证无效"
     TOKEN_EXPIRED = "token_expired", "has expired", "登录凭证已过期"
     UNKNOWN_USER = "unknown_user", "is not registered", "该用户不存在"
     OWN_ACCOUNT = "own_account", "is the user's own account", "不能对自己操作"
-    ACCOUNT_REMOVED = "account_removed", "belongs to a deleted account", "账号已注销"
+    ACCOUNT_REMOVED = "account_removed", "belongs to a removed account", "账号已注销"
     ROOM_OPEN = "room_open", "is open; leave it first", "直播间未关闭，请先下播"
     ALREADY_REGISTERED = "already_registered", "is registered already", "该手机号已注册"
     PHONE_NOT_VERIFIED = "phone_not_verified", "is not verified", "手机号未验证"
@@ -72,7 +72,7 @@ class ErrorReason(StrEnum):
     NOT_FRIENDS = "not_friends", "is not a friend", "不是好友"
     TOO_MANY_FRIENDS = (
         "too_many_friends",
-        "has {max} friends, the most allowed",
+        "belongs to a user with {max} friends, the most allowed",
         "好友数已达上限 {max}",
     )
     USER_BLOCKED = "user_blocked", "is blocked; unblock the user first", "已被你拉黑，请先解除"
@@ -81,7 +81,7 @@ class ErrorReason(StrEnum):
         "would exceed the limit of {max} blocked users",
         "拉黑人数已达上限 {max}",
     )
-    UNKNOWN_MESSAGE = "unknown_message", "names no message of the user", "消息不存在"
+    UNKNOWN_MESSAGE = "unknown_message", "is not the ID of a message of the user", "消息不存在"
     MESSAGE_IDS_MISMATCH = (
         "message_ids_mismatch",
         "and objectId are not of the same message",
@@ -92,7 +92,11 @@ class ErrorReason(StrEnum):
         "is not the other user of this message",
         "与该消息无关",
     )
-    REQUEST_NOT_OPEN = "request_not_open", "names no open friend request", "好友申请不存在或已处理"
+    REQUEST_NOT_OPEN = (
+        "request_not_open",
+        "is not the ID of an open friend request",
+        "好友申请不存在或已处理",
+    )
     ROOM_NOT_OPEN = "room_not_open", "is not open", "直播间未开启"
     INSUFFICIENT_COINS = "insufficient_coins", "exceeds the balance", "金币不足"
     BALANCE_LIMIT = "balance_limit", "would exceed the balance limit", "超出金币余额上限"

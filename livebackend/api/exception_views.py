@@ -35,28 +35,21 @@ def invalid_parameter(error: InvalidParameter, request: Request) -> OperationRes
 @exception_view_config(InvalidRequest, renderer="envelope")
 def invalid_request(error: InvalidRequest, request: Request) -> OperationResponse:
     """Render an invalid request with its HTTP status and result code 0003."""
-    request.response.status_int = error.status
-    if error.allowed:
-        request.response.allow = error.allowed
-    return error_response(ResultCode.INVALID_REQUEST, error.detail)
+    return _invalid_request(error, request)
 
 
 @exception_view_config(HTTPNotFound, renderer="envelope")
 def not_found(error: HTTPNotFound, request: Request) -> OperationResponse:
     """Render an unknown path, or a form that selects no operation of its path, as 404."""
-    request.response.status_int = 404
     if request.matched_route is None:
-        return error_response(
-            ResultCode.INVALID_REQUEST, ErrorDetail("path", ErrorReason.UNKNOWN_PATH)
-        )
-    return error_response(ResultCode.INVALID_REQUEST, ErrorDetail("form", ErrorReason.NO_SELECTOR))
+        return _invalid_request(InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH), request)
+    return _invalid_request(InvalidRequest(404, "form", ErrorReason.NO_SELECTOR), request)
 
 
 @exception_view_config(URLDecodeError, renderer="envelope")
 def undecodable_path(error: URLDecodeError, request: Request) -> OperationResponse:
     """Render a path that is not UTF-8 as 400."""
-    request.response.status_int = 400
-    return error_response(ResultCode.INVALID_REQUEST, ErrorDetail("path", ErrorReason.UNKNOWN_PATH))
+    return _invalid_request(InvalidRequest(400, "path", ErrorReason.UNKNOWN_PATH), request)
 
 
 @exception_view_config(ServiceUnavailable, renderer="envelope")
@@ -67,8 +60,8 @@ def undecodable_path(error: URLDecodeError, request: Request) -> OperationRespon
 def service_unavailable(error: Exception, request: Request) -> OperationResponse:
     """Render a temporary failure as 503.
 
-    The result code is the operation's default error code, because a token error code would make
-    clients discard the login token.
+    The result code is the operation's default error code, or 0003 without an operation. A token
+    error code would make clients discard the login token.
     """
     log.error(
         "%s failed, service unavailable: %s",
@@ -95,6 +88,13 @@ def internal_error(error: Exception, request: Request) -> OperationResponse:
     return error_response(
         _default_error(request), ErrorDetail("request", ErrorReason.INTERNAL_ERROR)
     )
+
+
+def _invalid_request(error: InvalidRequest, request: Request) -> OperationResponse:
+    request.response.status_int = error.status
+    if error.allowed:
+        request.response.allow = error.allowed
+    return error_response(ResultCode.INVALID_REQUEST, error.detail)
 
 
 def _subject(request: Request) -> str:

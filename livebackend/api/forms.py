@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import islice
 from typing import BinaryIO
 from urllib.parse import parse_qsl
 
@@ -58,7 +59,8 @@ def read_form(request: Request, limits: RequestLimits) -> Form:
         # WSGI decodes the bytes of the query string as latin-1.
         fields = list(_urlencoded(request.environ["QUERY_STRING"].encode("latin-1"), limits))
         if content_type == _MULTIPART:
-            fields += _multipart(body, options.get("boundary", ""), limits)
+            parts = _multipart(body, options.get("boundary", ""), limits)
+            fields += islice(parts, limits.max_fields + 1)
         else:
             fields += _urlencoded(body, limits)
     except (MultipartError, ValueError) as error:  # a UnicodeError is a ValueError
@@ -105,7 +107,7 @@ def _multipart(
         BytesIO(body),
         boundary,
         content_length=len(body),
-        part_limit=limits.max_fields,
+        part_limit=limits.max_fields + 1,
         # All parts stay in memory, because the size of the body is already limited.
         spool_limit=limits.max_body_bytes,
     )

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.operation_declaration import Operation
 from livebackend.api.parameters import Parameter
+from livebackend.api.responses import error_message
 from livebackend.api.result_codes import ResultCode
 from livebackend.api.routes import PATHS
 
@@ -61,7 +62,7 @@ def build_document(
     message_schemas, schemas = _message_schemas(ordered)
     for operation in ordered:
         schemas[f"{operation.name}.request"] = _request_schema(operation, ordered, phone_pattern)
-        schemas[f"{operation.name}.reply"] = _reply_schema(
+        schemas[f"{operation.name}.response"] = _response_schema(
             operation, message_schemas[operation.name]
         )
     schemas["invalid_request"] = _envelope_schema(
@@ -105,10 +106,10 @@ def build_document(
 
 
 def in_document_order(operations: Iterable[Operation]) -> list[Operation]:
-    """Return the operations in the order of the API document.
+    """Return the operations in the order of the mobile app's API document.
 
-    That is the mobile app's API document. Within a section of the documentation, operations that
-    this document does not have come last. On a path, operations without a selector come first.
+    Within a section, operations that are not in that document come last. On a path, operations
+    without a selector come first.
     """
 
     def sort_key(operation: Operation) -> tuple[int, bool, bool, int]:
@@ -191,25 +192,23 @@ def _parameter_schema(parameter: Parameter, phone_pattern: str) -> dict[str, Any
     return schema
 
 
-def _reply_schema(operation: Operation, message_schema: dict[str, Any]) -> dict[str, Any]:
+def _response_schema(operation: Operation, message_schema: dict[str, Any]) -> dict[str, Any]:
     extra_schemas = {
         name: TypeAdapter(field_type).json_schema()
         for name, field_type in operation.extra_fields.items()
     }
     error_codes = operation.result_codes - {ResultCode.OK, ResultCode.COINS_NOT_UPDATED}
-    replies = [_envelope_schema({"const": ResultCode.OK.code}, message_schema, **extra_schemas)]
+    responses = [_envelope_schema({"const": ResultCode.OK.code}, message_schema, **extra_schemas)]
     if error_codes:
         codes = sorted(result.code for result in error_codes)
-        replies.append(_envelope_schema({"enum": codes}, {"type": "null"}))
+        responses.append(_envelope_schema({"enum": codes}, {"type": "null"}))
     if ResultCode.COINS_NOT_UPDATED in operation.result_codes:
-        # Only errors of coin operations have a message (API document, 金币系统).
-        replies.append(
-            _envelope_schema(
-                {"const": ResultCode.COINS_NOT_UPDATED.code}, {"const": "update failed"}
-            )
+        coin_error = ResultCode.COINS_NOT_UPDATED
+        responses.append(
+            _envelope_schema({"const": coin_error.code}, {"const": error_message(coin_error)})
         )
     title = _english_and_chinese(operation.summary)[0]
-    return {"title": f"{title}: response", "oneOf": replies}
+    return {"title": f"{title}: response", "oneOf": responses}
 
 
 def _envelope_schema(
@@ -231,14 +230,14 @@ def _envelope_schema(
 def _post(route: str, ordered: Iterable[Operation]) -> dict[str, Any]:
     operations = [operation for operation in ordered if route in operation.routes]
     requests = [{"$ref": f"{_SCHEMA_PREFIX}{operation.name}.request"} for operation in operations]
-    replies = [{"$ref": f"{_SCHEMA_PREFIX}{operation.name}.reply"} for operation in operations]
+    responses = [{"$ref": f"{_SCHEMA_PREFIX}{operation.name}.response"} for operation in operations]
     is_upload = any(
         "contentMediaType" in parameter.schema
         for operation in operations
         for parameter in operation.parameters.describe()
     )
     request_content = {"schema": {"oneOf": requests}}
-    reply_content = {"schema": {"anyOf": replies}}
+    response_content = {"schema": {"anyOf": responses}}
     invalid_request_content = {"schema": {"$ref": f"{_SCHEMA_PREFIX}invalid_request"}}
     return {
         "operationId": route,
@@ -256,15 +255,20 @@ def _post(route: str, ordered: Iterable[Operation]) -> dict[str, Any]:
         },
         "responses": {
             "200": _response(
-                "request processed: see the result code", "请求已处理，结果见 result", reply_content
+                "request processed: see the result code",
+                "请求已处理，结果见 result",
+                response_content,
             ),
             **{
                 status: _response(*description, invalid_request_content)
                 for status, description in _INVALID_REQUEST_STATUSES.items()
             },
-            "500": _response("internal server error", "服务器内部错误", reply_content),
+            "500": _response("internal server error", "服务器内部错误", response_content),
             "503": _response(
-                "service temporarily unavailable", "服务暂不可用", reply_content, *_OUTCOME_HEADERS
+                "service temporarily unavailable",
+                "服务暂不可用",
+                response_content,
+                *_OUTCOME_HEADERS,
             ),
         },
         "x-operations": {operation.name: _operation(operation) for operation in operations},
@@ -290,7 +294,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "paths": [f"/{route}" for route in operation.routes],
         "selector": operation.selector,
         "request": {"$ref": f"{_SCHEMA_PREFIX}{operation.name}.request"},
-        "reply": {"$ref": f"{_SCHEMA_PREFIX}{operation.name}.reply"},
+        "response": {"$ref": f"{_SCHEMA_PREFIX}{operation.name}.response"},
         "results": sorted(result.code for result in operation.result_codes),
         "x-extension": not operation.documented,
         "x-idempotent": operation.idempotent,

@@ -114,13 +114,16 @@ def _parse_page_length(text: str) -> int:
 
 
 def _parse_money(text: str) -> int:
-    yuan = whole_number(text, largest=100)
-    if yuan not in (10, 50, 100):
+    yuan = whole_number(text, largest=max(_AMOUNTS_YUAN))
+    if yuan not in _AMOUNTS_YUAN:
         raise ValueError(text)
     return yuan
 
 
 _REQUEST_ID = "[A-Za-z0-9._-]{1,64}"
+_MAX_GIFT_COINS = 100_000
+# The amounts of coins for sale, by their price in yuan (API document, 金币系统).
+_AMOUNTS_YUAN = (10, 50, 100)
 
 
 def _parameter_schema(
@@ -234,10 +237,13 @@ RequestId = Annotated[
 Coins = Annotated[
     int,
     _converting_validator(
-        partial(whole_number, largest=100_000), ErrorReason.NOT_A_NUMBER, min=1, max=100_000
+        partial(whole_number, largest=_MAX_GIFT_COINS),
+        ErrorReason.NOT_A_NUMBER,
+        min=1,
+        max=_MAX_GIFT_COINS,
     ),
     _parameter_schema(
-        "value in coins", "礼物价值（金币）", 30, type="integer", minimum=1, maximum=100_000
+        "value in coins", "礼物价值（金币）", 30, type="integer", minimum=1, maximum=_MAX_GIFT_COINS
     ),
 ]
 PageLength = Annotated[
@@ -279,5 +285,7 @@ RoomCursorParameter = Annotated[
 Money = Annotated[
     int,
     _converting_validator(_parse_money, ErrorReason.NOT_AN_AMOUNT),
-    _parameter_schema("amount in yuan", "充值金额（元）", 50, type="integer", enum=[10, 50, 100]),
+    _parameter_schema(
+        "amount in yuan", "充值金额（元）", 50, type="integer", enum=[*_AMOUNTS_YUAN]
+    ),
 ]

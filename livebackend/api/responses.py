@@ -31,9 +31,13 @@ def success(message: Any = None, **extra: Any) -> OperationResponse:
 
 def error_response(result_code: ResultCode, detail: ErrorDetail) -> OperationResponse:
     """Return an error response with this result code and error detail."""
+    return OperationResponse(result_code, error_message(result_code), error=detail)
+
+
+def error_message(result_code: ResultCode) -> str | None:
+    """Return the field `message` of a response with this error code."""
     # The API document (金币系统) specifies an error message for the coin operations only.
-    message = "update failed" if result_code is ResultCode.COINS_NOT_UPDATED else None
-    return OperationResponse(result_code, message, error=detail)
+    return "update failed" if result_code is ResultCode.COINS_NOT_UPDATED else None
 
 
 class EnvelopeRenderer:

@@ -18,8 +18,8 @@ HOOK_PATH = "/nginx/hook"
 class RequestValidator:
     """Route factory that rejects invalid requests before Pyramid selects a view.
 
-    Raises InvalidRequest: 405 for a method other than POST, 400 for a request that selects two
-    operations, and the errors of `Request.params`.
+    Raises InvalidRequest, in this order: 405 for a method other than POST, the errors of
+    `Request.params`, and 400 for a request that selects two operations.
     """
 
     def __init__(self, request: Request) -> None:

@@ -161,10 +161,8 @@ def includeme(config: Configurator) -> None:
     def tween_name(factory: Callable[[Handler, Any], Handler]) -> str:
         return f"{factory.__module__}.{factory.__name__}"
 
-    request_id_tween, access_log_tween = (
-        tween_name(request_id_tween_factory),
-        tween_name(access_log_tween_factory),
-    )
+    request_id_tween = tween_name(request_id_tween_factory)
+    access_log_tween = tween_name(access_log_tween_factory)
     config.add_tween(request_id_tween, over=EXCVIEW)
     config.add_tween(
         tween_name(health_check_tween_factory), under=request_id_tween, over=access_log_tween

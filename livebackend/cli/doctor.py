@@ -16,7 +16,7 @@ from livebackend.services.operator_orders import count_orders_without_gateway
 @ini_argument
 @json_option
 def doctor(ini: Path) -> None:
-    """Check an installation, and advise how to fix it.
+    """Check an installation; print a remedy for each failed check.
 
     The command checks database, migrations, disk, SMS, streams, payments and clock. It changes
     nothing, sends no SMS, and exits with 1 if a check fails.

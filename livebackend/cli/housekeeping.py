@@ -14,8 +14,9 @@ from livebackend.cli.output import CommandFailed, json_option, print_result
 def housekeeping(ini: Path) -> None:
     """Run one round of housekeeping.
 
-    The command closes rooms without a stream, deletes unused pictures, and reconciles payment
-    orders. Servers do the same periodically, unless the setting streams.check_interval_s is 0.
+    The command closes rooms without a stream, reconciles payment orders, and deletes unused
+    pictures and expired rate limits. Servers do the same periodically, unless the setting
+    streams.check_interval_s is 0.
 
     Example: livebackend housekeeping production.ini
     """

@@ -54,6 +54,16 @@ def opened_database(settings: Settings) -> Iterator[Database]:
 
 
 @contextmanager
+def opened_migrated_database(ini: Path) -> Iterator[Database]:
+    """Open the database of an ini file; an error ends the command with one message."""
+    with report_errors():
+        setup_logging(ini)
+        with opened_database(load_settings(ini)) as database:
+            check_migrated(database)
+            yield database
+
+
+@contextmanager
 def opened_services(ini: Path) -> Iterator[Services]:
     """Open all services of an ini file; an error ends the command with one message."""
     with report_errors():

@@ -1,7 +1,5 @@
 """`livebackend ledger …`: audit, checkpoints, balances and reversals."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +9,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from livebackend.cli.ini_file import (
     ini_argument,
-    load_settings,
-    opened_database,
+    opened_migrated_database,
     opened_services,
-    setup_logging,
 )
 from livebackend.cli.output import (
     CommandFailed,
     json_option,
     print_and_exit,
     print_result,
-    report_errors,
 )
 from livebackend.core.errors import LedgerBusy, ServiceUnavailable
-from livebackend.database.engine import Database
-from livebackend.database.migrations import check_migrated
 from livebackend.ledger.audit import CHECK_NAMES, audit
 from livebackend.ledger.checkpoints import create_checkpoint
 from livebackend.ledger.history import CoinHistory, HistoryRecord
@@ -59,7 +52,7 @@ def audit_command(ini: Path, *, since_checkpoint: bool) -> None:
 
     Example: livebackend ledger audit production.ini --since-checkpoint
     """
-    with _opened_database(ini) as database, _progress_bar() as progress:
+    with opened_migrated_database(ini) as database, _progress_bar() as progress:
         task_id = progress.add_task("", total=len(CHECK_NAMES))
         started_checks: list[str] = []
 
@@ -100,7 +93,7 @@ def show_command(ini: Path, phone: str) -> None:
 
     Example: livebackend ledger show production.ini 13800000001
     """
-    with _opened_database(ini) as database, database.engine.connect() as connection:
+    with opened_migrated_database(ini) as database, database.engine.connect() as connection:
         account_id = find_account_id(connection, phone)
         if account_id is None:
             raise CommandFailed("no account has this phone number")
@@ -165,7 +158,7 @@ def checkpoint_command(ini: Path) -> None:
 
     Example: livebackend ledger checkpoint production.ini
     """
-    with _opened_database(ini) as database:
+    with opened_migrated_database(ini) as database:
         checkpoint = create_checkpoint(database)
     if checkpoint is None:
         print_result(
@@ -182,15 +175,6 @@ def checkpoint_command(ini: Path) -> None:
         coins=checkpoint.amount_sum,
         sha256=checkpoint.sha256.hex(),
     )
-
-
-@contextmanager
-def _opened_database(ini: Path) -> Iterator[Database]:
-    with report_errors():
-        setup_logging(ini)
-        with opened_database(load_settings(ini)) as database:
-            check_migrated(database)
-            yield database
 
 
 def _progress_bar() -> Progress:

@@ -12,10 +12,8 @@ import click
 from livebackend.api.error_table import error_outcome
 from livebackend.cli.ini_file import (
     ini_argument,
-    load_settings,
-    opened_database,
+    opened_migrated_database,
     opened_services,
-    setup_logging,
 )
 from livebackend.cli.output import (
     CommandFailed,
@@ -23,12 +21,10 @@ from livebackend.cli.output import (
     json_option,
     print_and_exit,
     print_result,
-    report_errors,
 )
 from livebackend.core.errors import PaymentRejected, ServiceUnavailable
 from livebackend.core.masking import mask_phone
 from livebackend.database.engine import Database
-from livebackend.database.migrations import check_migrated
 from livebackend.gateways.payments.protocol import CHINA, PaymentFailed
 from livebackend.services.operator_orders import StoredOrder, find_order, list_orders
 from livebackend.services.payment_bills import NOT_CREDITED, BillReport, compare_bill
@@ -66,7 +62,7 @@ def list_command(ini: Path, *, state: str | None, phone: str | None, limit: int)
 
     Example: livebackend order list production.ini --state refunding
     """
-    with _opened_database(ini) as database:
+    with opened_migrated_database(ini) as database:
         orders = database.run(
             lambda connection: list_orders(connection, state=state, phone=phone, limit=limit)
         )
@@ -96,7 +92,7 @@ def show_command(ini: Path, order_id: str) -> None:
 
     Example: livebackend order show production.ini 0f5e4c1b6f3d4b7ea1d2c3b4a5968778
     """
-    with _opened_database(ini) as database:
+    with opened_migrated_database(ini) as database:
         _print_order(database, order_id)
 
 
@@ -122,7 +118,7 @@ def settle_command(ini: Path, order_id: str) -> None:
 @click.option(
     "--reason",
     required=True,
-    help="Why you refund it, 1 to 200 characters. WeChat shows the user the first 80 bytes.",
+    help="Reason of the refund, 1 to 200 characters. WeChat shows the user the first 80 bytes.",
 )
 @json_option
 def refund_command(ini: Path, order_id: str, *, reason: str) -> None:
@@ -192,15 +188,6 @@ def _with_advice(difference: str) -> str:
     if difference.endswith(NOT_CREDITED):
         return f"{difference}: run `livebackend order settle`"
     return difference
-
-
-@contextmanager
-def _opened_database(ini: Path) -> Iterator[Database]:
-    with report_errors():
-        setup_logging(ini)
-        with opened_database(load_settings(ini)) as database:
-            check_migrated(database)
-            yield database
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def serve(ini: Path, host: str | None, port: str | None) -> None:
         _check_port_is_free(address)
         database.engine.dispose()
         workers = settings.server_workers or os.cpu_count() or 1
-        log.info("server starts %d workers on http://%s:%d", workers, *address)
+        log.info("server: starting %d workers on http://%s:%d", workers, *address)
         load_worker_app = partial(
             load_app, str(ini), options, shutdown_timeout_s=settings.server_shutdown_timeout_s
         )

@@ -72,7 +72,6 @@ RENAMED_LOGGERS: Mapping[str, Sequence[str]] = {
     "livebackend.calls": ["livebackend.access"],
     "livebackend.gateways.calls": ["livebackend.gateways.http_client"],
     "livebackend.gateways.qiniu_sms": ["livebackend.gateways.sms.qiniu"],
-    "livebackend.gateways.streams.self_hosted": ["livebackend.gateways.streams.nginx_rtmp"],
     "livebackend.gateways.wechat_bills": ["livebackend.gateways.payments.wechat.bills"],
     "livebackend.gateways.wechat_certificates": [
         "livebackend.gateways.payments.wechat.certificates"

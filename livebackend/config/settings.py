@@ -33,8 +33,8 @@ _MIN_SECRET_LENGTH = 32
 _PUBLISHED_PREFIX = "for-development-only"
 # Prefixes of gateway classes that are not for production; the second one is deprecated.
 _DEVELOPMENT_CLASS_PREFIXES = ("Development", "Embedded")
-# Minimum of `streams.check_interval_s`: twice the 5 s after which housekeeping closes a room that
-# is still `opening`.
+# Minimum of `streams.check_interval_s`, the time within which housekeeping closes a stale room. The
+# time includes the 5 s for which a room can be `opening`, and the duration of a housekeeping run.
 _MIN_CHECK_INTERVAL_S = 10
 # Prefixes of Pyramid's settings, which are in the same ini section as the settings of livebackend.
 _PYRAMID_PREFIXES = ("pyramid.",)
@@ -185,7 +185,8 @@ class Settings(BaseModel):
     )
     codes_allow_plain: bool = Field(False, description="allow `codes.reply = plain`")
     gateways_allow_development: bool = Field(
-        False, description="allow development gateways, which send no SMS and carry no streams"
+        False,
+        description="allow gateways for development: no SMS or streams; every order counts as paid",
     )
     coins_allow_free_refill: bool = Field(False, description="allow `coins.refill = direct`")
     secrets: Annotated[tuple[Secret, ...], BeforeValidator(_split_secrets)] = Field(
@@ -405,7 +406,7 @@ class Settings(BaseModel):
     streams_check_interval_s: Annotated[int, AfterValidator(_check_interval)] = Field(
         10,
         le=3600,
-        description="seconds between housekeeping rounds, at least 10; 0: no automatic rounds",
+        description="seconds until a stale room is closed, at least 10; 0: no automatic rounds",
     )
 
     @classmethod
@@ -465,7 +466,7 @@ class Settings(BaseModel):
         return {
             name.removeprefix("limits_"): value
             for name, value in self
-            if name.startswith("limits_") and isinstance(value, str)
+            if name.startswith("limits_")
         }
 
     @classmethod

@@ -25,7 +25,7 @@ class DomainError(Exception):
 
 
 class LimitExceeded(DomainError):
-    """The request exceeds a limit of the settings."""
+    """The request exceeds a limit that the settings define."""
 
     def __init__(self, *, maximum: int) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class PictureNotStored(DomainError):
 
 
 class UnknownPicture(DomainError):
-    """The picture is not an unused upload of this server."""
+    """The picture was not uploaded to this server, or is the avatar of another account."""
 
 
 class AlreadyFriends(DomainError):
@@ -141,7 +141,7 @@ class OwnFriendLimitReached(LimitExceeded):
 
 
 class FriendLimitReached(LimitExceeded):
-    """One of the two users has as many friends as allowed."""
+    """The other user has as many friends as allowed."""
 
 
 class BlockLimitReached(LimitExceeded):

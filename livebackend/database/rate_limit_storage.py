@@ -74,7 +74,7 @@ class PostgresRateLimitStorage(Storage, MovingWindowSupport):
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         if amount > limit:
             return False
-        # Every 16th call deletes expired windows: the table stays small between housekeeping runs.
+        # Some calls delete expired windows: the table stays small between housekeeping runs.
         if next(self._calls) % _CALLS_PER_DELETION == 0:
             self.delete_expired()
         parameters = {"key": key, "amount": amount, "expiry": expiry, "limit": limit}

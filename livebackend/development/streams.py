@@ -40,7 +40,7 @@ class DevelopmentStreams:
         self._hub = hub
         self._clock = clock
         self._url_signer = PublishUrlSigner(clock, lifetime_s=3600)
-        # The last 1000 offline, disabled and deleted streams, by key. All other streams are live.
+        # The newest offline, disabled and deleted streams, by key. All other streams are live.
         self._offline: deque[str] = deque(maxlen=_MAX_STORED_KEYS)
         self._disabled: deque[str] = deque(maxlen=_MAX_STORED_KEYS)
         self._deleted: deque[str] = deque(maxlen=_MAX_STORED_KEYS)

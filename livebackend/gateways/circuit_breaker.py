@@ -28,9 +28,9 @@ class Deadline:
 
 
 class CircuitBreaker:
-    """A circuit breaker that opens after three consecutive calls without a response.
+    """Opens after `_MAX_FAILURES` consecutive calls without a response.
 
-    While open, it lets one call through every 10 s. A response closes the circuit breaker.
+    While open, it lets one call through every `_OPEN_DURATION_S` seconds. A response closes it.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -62,7 +62,7 @@ class ConcurrencyLimit:
     """A limit on concurrent calls to one provider.
 
     A call waits for a permit until its deadline. It fails earlier if no other call has started or
-    ended for 1 s.
+    ended for `_STALL_TIMEOUT_S`.
     """
 
     def __init__(self) -> None:

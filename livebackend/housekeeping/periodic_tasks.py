@@ -58,9 +58,9 @@ class PeriodicTasks:
         self._database = database
         self._stream_monitor = stream_monitor
         self._tasks = tasks
-        # Seconds from one run of all tasks to the next. A stale room is closed within `period_s`,
-        # also if it becomes stale just after a run, so the interval is less than `period_s`. The
-        # lease expires after the interval: another worker then replaces a holder that has stopped.
+        # Seconds between two runs. This is less than `period_s`, so that a room that becomes stale
+        # just after a run is still closed within `period_s`. The lease expires after the same time,
+        # so that another worker replaces a holder that has stopped.
         self.interval_s = period_s - OPENING_TIMEOUT_S - _ROUND_DURATION_S
         self._lease = Lease("housekeeping", holder, ttl_s=self.interval_s)
         self._stopping = threading.Event()

@@ -75,8 +75,8 @@ class LedgerBatchWriter:
         self._database = database
         self._number = writer_number
         self._metrics = metrics
-        self._max_batch = max_batch_size
-        self._max_queue = max_queue_length
+        self._max_batch_size = max_batch_size
+        self._max_queue_length = max_queue_length
         self._changed = threading.Condition()
         self._queue: deque[_PendingTransfer] = deque()
         self._thread: threading.Thread | None = None
@@ -100,15 +100,16 @@ class LedgerBatchWriter:
     def submit(self, transfer: Transfer, *, deadline: float) -> TransferOutcome:
         """Post a transfer; return its outcome after the commit.
 
-        `deadline` is a time.monotonic() value. The caller must not have an open transaction. Raises
-        LedgerBusy if the transfer is not in a batch before the deadline: no coins moved. Raises
-        ServiceUnavailable if the queue is full or the writer is closed: no coins moved. Raises
-        ServiceUnavailable with `outcome_unknown` if the commit is not confirmed before the
+        `deadline` is a time.monotonic() value. The caller must not have an open transaction.
+
+        Raises LedgerBusy if the transfer is not in a batch before the deadline: no coins moved.
+        Raises ServiceUnavailable if the queue is full or the writer is closed: no coins moved.
+        Raises ServiceUnavailable with `outcome_unknown` if the commit is not confirmed before the
         deadline; the caller can then retry with the same request id.
         """
         pending = _PendingTransfer(transfer, deadline)
         with self._changed:
-            if self._closed or len(self._queue) >= self._max_queue:
+            if self._closed or len(self._queue) >= self._max_queue_length:
                 raise ServiceUnavailable("ledger: the queue is full or the writer is closed")
             self._start_thread()
             self._queue.append(pending)
@@ -121,7 +122,7 @@ class LedgerBatchWriter:
             return self._remove_from_queue(pending)
 
     def close(self) -> None:
-        """Reject new transfers; wait up to 10 s until the queued transfers are posted."""
+        """Reject new transfers; wait up to `_CLOSE_TIMEOUT_S` for the queue to become empty."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -162,7 +163,7 @@ class LedgerBatchWriter:
         with self._changed:
             while not self._queue and not self._closed:
                 self._changed.wait()
-            batch_size = min(len(self._queue), self._max_batch)
+            batch_size = min(len(self._queue), self._max_batch_size)
             batch = [self._queue.popleft() for _ in range(batch_size)]
             if self._metrics and batch:
                 self._metrics.observe_batch(len(batch))

@@ -112,12 +112,14 @@ _SETTLE_ORDERS = text(
 )
 
 
-def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> list[TransferOutcome]:
+def post(
+    connection: Connection, transfers: Sequence[Transfer], writer_number: int
+) -> list[TransferOutcome]:
     """Post transfers as if one after the other; return their outcomes in this order.
 
-    A slot is a balance shard. `slot` is the writer's number: writers with different numbers credit
-    different slots of an account, so that these writers seldom wait for each other's locks. The
-    isolation level must be READ COMMITTED. The caller must commit before it reports any outcome.
+    `writer_number` selects the slot (balance shard) that is credited: writers that credit different
+    slots of an account seldom wait for each other's locks. The isolation level must be READ
+    COMMITTED. The caller must commit before it reports any outcome.
 
     All writers must lock in the same order to avoid deadlocks: first slot 0 of all actors by
     account, then all other slots in one statement by (account, slot). Missing slots are inserted
@@ -140,7 +142,7 @@ def post(connection: Connection, transfers: Sequence[Transfer], slot: int) -> li
     # This query runs after the lock, so that it sees what the previous lock holder has committed.
     posted = find_posted(connection, transfers)
     new_transfers = [transfer for transfer in transfers if transfer.key not in posted]
-    credit_slot = 1 + slot % CREDIT_SLOTS
+    credit_slot = 1 + writer_number % CREDIT_SLOTS
     insufficient_accounts = _insufficient_accounts(new_transfers, spendable)
     amounts = lock_slots(connection, new_transfers, insufficient_accounts, credit_slot)
     for account in insufficient_accounts:

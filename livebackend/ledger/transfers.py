@@ -92,7 +92,7 @@ class TransferStatus(Enum):
     # An earlier transfer has the same request id but other content; no coins moved.
     CONFLICT = "conflict"
     # Insufficient balance; no coins moved, and the request id can be used again.
-    INSUFFICIENT_COINS = "no coins"
+    INSUFFICIENT_COINS = "insufficient coins"
     # The credited balance shard would exceed its limit; no coins moved, and the request id can be
     # used again.
     BALANCE_LIMIT = "balance limit"

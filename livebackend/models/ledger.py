@@ -64,8 +64,8 @@ class CoinSlot(Base):
     )
 
     coin_account_id: Mapped[int] = mapped_column(ForeignKey("coin_accounts.id"), primary_key=True)
-    # Debits use slot 0. Each ledger writer credits a different slot, so that gifts to one host do
-    # not wait for each other.
+    # Debits use slot 0. Each ledger writer credits one other slot: gifts to one host wait for each
+    # other only if their writers credit the same slot.
     slot: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     amount: Mapped[int] = mapped_column(server_default=text("0"))
 

@@ -346,7 +346,9 @@ class Friends:
         relationship: Any,
         request_id: int,
     ) -> None:
-        if max(relationship.own_friend_count, relationship.other_friend_count) >= self._friends_max:
+        if relationship.own_friend_count >= self._friends_max:
+            raise OwnFriendLimitReached(maximum=self._friends_max)
+        if relationship.other_friend_count >= self._friends_max:
             raise FriendLimitReached(maximum=self._friends_max)
         accepted_request = _ACCEPT_REQUEST.first(connection, {"request_id": request_id})
         # A concurrent request of `me` can have declined the friend request.

@@ -131,7 +131,8 @@ class PaymentReconciliation:
             else:
                 self._query_provider(order)
         except (PaymentRejected, RefundRefused) as error:
-            # The provider did not fail, so `succeeded` stays True. An operator must act.
+            # The provider did not fail, so `succeeded` stays True. The order is queried again, in
+            # case an operator corrects it.
             log.error("payment order %s: an operator must act: %s", order.order_id, error)
         except (PaymentFailed, ServiceUnavailable) as error:
             log.warning("payment order %s: reconciliation failed: %s", order.order_id, error)

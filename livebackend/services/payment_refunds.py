@@ -102,7 +102,7 @@ class PaymentRefunds:
         if order.state == "refunded":
             return True
         if order.state != "refunding":
-            raise RefundRefused(f"order {order.order_id} is {order.state}, not paid")
+            raise RefundRefused(f"the order has the state {order.state}, so it cannot be refunded")
         # The gateway is found first, so that no coins move if the provider has no gateway.
         gateway = self._orders.gateway(order.provider)
         transfer = self._database.run(

@@ -95,7 +95,7 @@ class GoldenViews(View):
         message_type=Balance,
     )
     def balance(self, params: AuthenticatedParameters) -> OperationResponse:
-        """Coin balance · 金币余额"""
+        """Get the coin balance · 金币余额"""
         request = self.request
         coins = request.services.coin_history.balance(request.db, request.current_user.id)
         return success(serialize_balance(coins))

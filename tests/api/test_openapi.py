@@ -61,7 +61,7 @@ def test_description_of_an_operation_matches_its_declaration(
         assert (
             f"{described_operation['summary']} · {described_operation['x-zh']}" == operation.summary
         )
-        assert described_operation["x-extension"] is not operation.documented
+        assert described_operation["x-extension"] is (not operation.documented)
         assert described_operation["results"] == sorted(
             result.code for result in operation.result_codes
         )
@@ -109,7 +109,11 @@ def test_examples_of_parameters_are_valid_values(document: dict[str, Any]) -> No
 
 def test_document_lists_every_result_code_and_error_reason(document: dict[str, Any]) -> None:
     assert set(document["x-results"]) == {result.code for result in ResultCode}
-    assert document["x-error-reasons"].keys() == set(ErrorReason)
+    assert document["x-error-reasons"] == {
+        reason.value: {"description": reason.english, "x-zh": reason.chinese}
+        for reason in ErrorReason
+    }
+    assert list(document["x-error-reasons"]) == [reason.value for reason in ErrorReason]
 
 
 @pytest.mark.parametrize(

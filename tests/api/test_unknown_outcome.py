@@ -70,7 +70,7 @@ def connection_loss(app: App) -> ConnectionLoss:
     return ConnectionLoss(app)
 
 
-def deal_with_only_message(ann: UserClient, ben: UserClient, behaviour: str) -> ApiResponse:
+def deal_with_only_message(ben: UserClient, behaviour: str) -> ApiResponse:
     (message,) = ben.messages()
     return ben.deal_message(message, behaviour)
 
@@ -87,7 +87,7 @@ def request_password_reset(ann: UserClient, _: UserClient) -> ApiResponse:
 
 def befriend(ann: UserClient, ben: UserClient) -> ApiResponse:
     ann.send_friend_request(ben)
-    return deal_with_only_message(ann, ben, "accept")
+    return deal_with_only_message(ben, "accept")
 
 
 VERIFICATION_CODE = "1234"
@@ -167,7 +167,7 @@ COMMIT_CASES: dict[str, tuple[SendRequest | None, SendRequest, str, str]] = {
     ),
     "deal_message": (
         lambda ann, ben: ann.send_friend_request(ben),
-        lambda ann, ben: deal_with_only_message(ann, ben, "accept"),
+        lambda _, ben: deal_with_only_message(ben, "accept"),
         "0006",
         "0000",
     ),
@@ -255,7 +255,7 @@ def test_retry_of_a_refill_with_unknown_outcome_returns_the_same_order(
     new_app: Callable[..., App], ann: UserClient, database_state: DatabaseState
 ) -> None:
     app = new_app(coins__refill="order", payments__gateway=FAKE_PAYMENTS)
-    buyer = UserClient(app, ann.default_parameters, ann.phone)
+    buyer = ann.with_app(app)
     response = ConnectionLoss(app).send_and_disconnect(lambda: buyer.refill("10"), commit_number=1)
     assert (response.status, response.body) == (503, {"result": "0013", "message": "update failed"})
     assert response.headers["X-Request-Outcome"] == "unknown"

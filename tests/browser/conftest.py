@@ -1,6 +1,5 @@
 """Fixtures for browser tests: a server, and a Chromium without network access."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,15 +10,11 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
 from tests.support.application import DEVELOPMENT_INI
+from tests.support.chromium import CHROMIUM_FLAGS, CHROMIUM_PATH
 from tests.support.servers import Server, running_server
 
-CHROMIUM_PATH = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-CHROMIUM_FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    # Chromium can connect only to 127.0.0.1.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
+# Chromium can connect only to 127.0.0.1.
+LOOPBACK_ONLY = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 VIEWPORTS = {"phone": (390, 844), "desk": (1280, 900)}
 LANGUAGES = {"en": "en-GB", "zh": "zh-CN"}
 
@@ -51,7 +46,9 @@ def chromium() -> Iterator[Browser]:
             2,
         )
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM_PATH, args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM_PATH, args=[*CHROMIUM_FLAGS, LOOPBACK_ONLY]
+        )
         yield browser
         browser.close()
 

@@ -59,6 +59,10 @@ def test_docs_forms_send_requests_and_show_responses(
     response = send(page, "search", userId="12")
     expect(response.locator(".summary b")).to_have_text("0007")
     expect(response.locator("dl")).to_contain_text("userId; reason=not_a_phone_number")
+    message = {"en": "userId is not a phone number", "zh": "userId：不是有效的手机号"}[language]
+    # `.error` contains the message in both languages; one of them is visible.
+    expect(response.locator(".error").get_by_text(message, exact=True)).to_be_visible()
+    expect(response.locator(".error [lang]:visible")).to_have_text([message])
     expect(response.locator("dl")).to_contain_text("X-Request-Id")
     check_page(page)
 

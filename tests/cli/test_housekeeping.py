@@ -11,7 +11,7 @@ from tests.support.api import ApiClient, UserClient
 from tests.support.application import DEVELOPMENT_INI
 from tests.support.commands import run_command
 from tests.support.database_state import DatabaseState
-from tests.support.fake_server import unused_port
+from tests.support.servers import free_port
 
 
 class TestHousekeeping:
@@ -58,7 +58,7 @@ class TestHousekeeping:
         result = self.run_housekeeping(
             database_url,
             LIVEBACKEND_STREAMS_GATEWAY="livebackend.gateways.streams.PiliV1",
-            LIVEBACKEND_STREAMS_API_URL=f"http://127.0.0.1:{unused_port()}",
+            LIVEBACKEND_STREAMS_API_URL=f"http://127.0.0.1:{free_port()}",
             LIVEBACKEND_QINIU_ACCESS_KEY="ak",
             LIVEBACKEND_QINIU_SECRET_KEY="sk",
         )

@@ -18,11 +18,13 @@ from livebackend.services.password_hashing import MachineSemaphore
 from tests.support.api import run_concurrently
 from tests.support.application import DEVELOPMENT_INI
 from tests.support.servers import Server, running_server
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.processes
 
 FORM_HEADER = "Content-Type: application/x-www-form-urlencoded\r\n"
 LOGIN_FORM = "userId=13800000001&password=harbour-42"
+WAIT_S = 20
 
 
 def request_head(path: str, *headers: str, method: str = "POST") -> bytes:
@@ -65,13 +67,6 @@ def send_request(server: Server, request: bytes) -> tuple[int, dict[str, object]
     with server.connect() as connection:
         connection.sendall(request)
         return read_response(connection)
-
-
-def wait_until(condition: Callable[[], object], timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def count_listening_sockets(server: Server) -> int:
@@ -315,10 +310,12 @@ class TestStop:
 class TestWorkers:
     def test_killed_worker_is_replaced(self, settings: dict[str, str], tmp_path: Path) -> None:
         with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
-            wait_until(lambda: count_listening_sockets(server) == 2)
+            wait_until(lambda: count_listening_sockets(server) == 2, WAIT_S, "2 listening workers")
             first_pid, second_pid = server.workers
             os.kill(first_pid, signal.SIGKILL)
-            wait_until(lambda: len(server.workers - {first_pid, second_pid}) == 1)
+            wait_until(
+                lambda: len(server.workers - {first_pid, second_pid}) == 1, WAIT_S, "a new worker"
+            )
             assert send_request(server, post("/list", "friendlist=1"))[0] == 200
             assert second_pid in server.workers
             server.process.terminate()
@@ -331,15 +328,19 @@ class TestWorkers:
             pids = server.workers
             server.process.kill()
             server.process.wait()
-            wait_until(lambda: all(map(has_exited, pids)))
+            wait_until(lambda: all(map(has_exited, pids)), WAIT_S, "the workers to exit")
 
     def test_workers_leave_the_process_group_that_receives_ctrl_c(
         self, settings: dict[str, str], tmp_path: Path
     ) -> None:
         with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
-            wait_until(lambda: len(server.workers) == 2)
+            wait_until(lambda: len(server.workers) == 2, WAIT_S, "2 workers")
             parent_group_id = os.getpgid(server.pid)
-            wait_until(lambda: all(os.getpgid(pid) != parent_group_id for pid in server.workers))
+            wait_until(
+                lambda: all(os.getpgid(pid) != parent_group_id for pid in server.workers),
+                WAIT_S,
+                "the workers to leave the process group",
+            )
 
     def test_logins_that_wait_for_password_hashing_leave_threads_for_other_requests(
         self, settings: dict[str, str], tmp_path: Path

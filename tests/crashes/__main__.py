@@ -193,7 +193,9 @@ def nginx(folder: Path, server: CrashingServer) -> Iterator[tuple[str, requests.
 @click.command()
 @click.option("--runs", default=2, help="number of runs per crash")
 @click.option(
-    "--only", help="run only this flow: GiveOnce, BuyOnce, UnfriendOnce or Reconciliation"
+    "--only",
+    type=click.Choice([*(flow.__name__ for flow in FLOWS), "Reconciliation"]),
+    help="run only this flow",
 )
 def main(runs: int, only: str | None) -> None:
     """Run every flow for each crash point, and print the errors."""

@@ -151,7 +151,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterat
 def open_connections(
     nginx: Nginx, connection_count: int, request_start: bytes, client_address: str
 ) -> Iterator[list[socket.socket]]:
-    """Open `count` connections, send `request_start` on each, and yield them."""
+    """Open `connection_count` connections, send `request_start` on each; yield them."""
     with ExitStack() as stack:
         connections = [
             stack.enter_context(nginx.connect(client_address)) for _ in range(connection_count)
@@ -655,7 +655,7 @@ def test_python_client_reports_an_unknown_outcome(upstreams: NginxWithUpstreams)
     assert error.value.outcome_unknown is True
     assert error.value.code == "0013"
     assert error.value.retry_after_s == 1
-    # Both requests are from the two attempts of the client; nginx did not retry either.
+    # The client made two attempts, and nginx sent each of them to a server only once.
     first_request, second_request = upstreams.received
     assert first_request.body == second_request.body
     assert b"requestId=" in first_request.body

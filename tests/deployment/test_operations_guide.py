@@ -65,8 +65,8 @@ def is_executed(command: str) -> bool:
 class Scenario:
     """Requests and checks that the test runs between the documented commands."""
 
-    def __init__(self, machine: Machine, postgres: EmbeddedPostgres, shell: Shell) -> None:
-        self.machine = machine
+    def __init__(self, test_machine: Machine, postgres: EmbeddedPostgres, shell: Shell) -> None:
+        self.machine = test_machine
         self.postgres = postgres
         self.shell = shell
         self.token, self.password = "", PASSWORD

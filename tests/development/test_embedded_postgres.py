@@ -28,6 +28,7 @@ from livebackend.development.embedded_postgres import (
     EmbeddedPostgresError,
     EmbeddedPostgresMissing,
 )
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -36,6 +37,7 @@ BINARIES = embedded_postgres.find_binaries()
 UNPRIVILEGED_USER = embedded_postgres.UNPRIVILEGED_USER
 IS_ROOT = os.geteuid() == 0
 requires_root = pytest.mark.skipif(not IS_ROOT, reason="only root can run programs as another user")
+WAIT_S = 20
 # A user id without an entry in /etc/passwd on any machine.
 UNNAMED_UID = 54321
 
@@ -158,21 +160,22 @@ def processes_of(folder: Path) -> list[str]:
     return commands
 
 
-def becomes_true(condition: Callable[[], object], timeout_s: float = 20) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
+def has_stopped(folder: Path, url: str) -> bool:
+    try:
+        wait_until(
+            lambda: not processes_of(folder) and not socket_folder_of(url).exists(),
+            WAIT_S,
+            "the server to stop",
+        )
+    except AssertionError:
+        pytest.fail(
+            f"running: {processes_of(folder)}; log: {folder.with_name('postgres.log').read_text()}"
+        )
     return True
 
 
-def has_stopped(folder: Path, url: str) -> bool:
-    if becomes_true(lambda: not processes_of(folder) and not socket_folder_of(url).exists()):
-        return True
-    pytest.fail(
-        f"running: {processes_of(folder)}; log: {folder.with_name('postgres.log').read_text()}"
-    )
+def test_unprivileged_user_has_the_uid_of_the_account_without_privileges() -> None:
+    assert pwd.getpwnam(UNPRIVILEGED_USER).pw_uid == 65534
 
 
 def test_server_uses_utf8_and_utc_and_sorts_by_code_point_in_any_environment(
@@ -416,7 +419,7 @@ def test_start_after_an_interrupted_initdb_runs_initdb_again(
 ) -> None:
     new_folder = folder.with_name("postgres.new")
     user_process = start_user_process(folder)
-    assert becomes_true((new_folder / "PG_VERSION").exists)
+    wait_until((new_folder / "PG_VERSION").exists, WAIT_S, "initdb to create PG_VERSION")
     user_process.kill()
     user_process.wait(30)
     assert not folder.exists()

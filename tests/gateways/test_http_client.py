@@ -16,14 +16,14 @@ from tests.support.fake_server import (
     FakeResponse,
     FakeServer,
     ReceivedRequest,
-    running_server,
-    unused_port,
+    running_fake_server,
 )
+from tests.support.servers import free_port
 
 
 @pytest.fixture
 def server() -> Iterator[FakeServer]:
-    with running_server(
+    with running_fake_server(
         FakeServer(lambda request: FakeResponse(body=request.target.encode()))
     ) as server:
         yield server
@@ -48,7 +48,7 @@ def test_call_returns_the_complete_response_of_any_status(server: FakeServer) ->
 
 def test_failed_call_reports_whether_its_outcome_is_unknown(server: FakeServer) -> None:
     refused_call = failure_of(
-        lambda: ProviderClient(f"http://127.0.0.1:{unused_port()}").call("GET", "/")
+        lambda: ProviderClient(f"http://127.0.0.1:{free_port()}").call("GET", "/")
     )
     assert refused_call.kind == "unreachable"
     server.failure_mode = "cut off"

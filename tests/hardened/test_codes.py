@@ -41,7 +41,7 @@ def test_code_that_is_not_exactly_the_four_digits_returns_0004(
 
 @pytest.mark.parametrize("form", [{"code": "1234"}, {"code_v": "TICKET"}, {"code_v": ""}], ids=str)
 def test_code_without_ticket_or_ticket_without_code_returns_0004_and_sends_no_message(
-    form: dict[str, str], phone_of_ann: PhoneClient, assert_no_side_effects: AssertNoSideEffects
+    form: dict[str, str], phone_of_ann: PhoneClient
 ) -> None:
     ticket, sent_count = phone_of_ann.request_code(), len(phone_of_ann.received_codes)
     filled_form = {name: ticket if value == "TICKET" else value for name, value in form.items()}

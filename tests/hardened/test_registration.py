@@ -19,6 +19,7 @@ from tests.support.api import (
     PhoneClient,
     run_concurrently,
     sorted_results,
+    wrong_code,
 )
 from tests.support.application import PRODUCTION_INI
 from tests.support.database_state import DatabaseState
@@ -29,11 +30,6 @@ from tests.support.servers import HARDENED_SECRET
 @pytest.fixture
 def phone(phone_of_ann: PhoneClient) -> PhoneClient:
     return phone_of_ann
-
-
-def wrong_code(code: str, nth: int = 1) -> str:
-    """Return the n-th of the 9999 codes that differ from the correct code."""
-    return f"{(int(code) + nth) % 10_000:04}"
 
 
 def shift_codes_into_the_past(database: Database, shift_s: int) -> None:

@@ -133,7 +133,7 @@ def test_operation_without_a_free_database_connection_returns_503(
     assert_no_side_effects: AssertNoSideEffects,
 ) -> None:
     app = new_hardened_app(database__connections="1")
-    client = UserClient(app, ann.default_parameters, ann.phone)
+    client = ann.with_app(app)
     with app.registry.services.database.engine.connect(), assert_no_side_effects():
         responses = run_concurrently(
             partial(client.post, "/list", friendlist="1"),

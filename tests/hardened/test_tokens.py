@@ -127,7 +127,5 @@ def test_token_signed_by_another_installation_returns_0012(
 ) -> None:
     other_app = new_hardened_app(secrets="another-secret-of-the-tests-long-enough")
     with assert_no_side_effects():
-        response = UserClient(other_app, ann.default_parameters, ann.phone).post(
-            "/list", friendlist="1"
-        )
+        response = ann.with_app(other_app).post("/list", friendlist="1")
     assert response.result == "0012"

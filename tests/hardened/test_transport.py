@@ -48,12 +48,12 @@ def send(server: Server, request_template: RawRequest, user: UserClient) -> RawR
 
 
 @contextmanager
-def assert_no_side_effects(
+def assert_unchanged_and_serving(
     server: Server, database_state: DatabaseState, user: UserClient
 ) -> Iterator[None]:
-    """Check that a `with` block changes no data and sends no SMS.
+    """Assert that the `with` block changes no data and sends no SMS.
 
-    The server must still work after the block.
+    After the block, the server must still process requests.
     """
     sms_count = server.log.read_text().count("code for")
     with database_state.assert_unchanged():
@@ -178,7 +178,7 @@ def test_invalid_request_returns_0003_without_side_effects(
     ann: UserClient,
     ben: UserClient,
 ) -> None:
-    with assert_no_side_effects(hardened_server, database_state, ann):
+    with assert_unchanged_and_serving(hardened_server, database_state, ann):
         response = send(hardened_server, raw_request, ann)
     assert (response.status, response.json) == (status, {"result": "0003", "message": None})
     assert response.headers["cache-control"] == "no-store"
@@ -217,7 +217,7 @@ def test_error_response_of_the_http_server_reveals_no_server_details(
     database_state: DatabaseState,
     ann: UserClient,
 ) -> None:
-    with assert_no_side_effects(hardened_server, database_state, ann):
+    with assert_unchanged_and_serving(hardened_server, database_state, ann):
         response = RawResponse.exchange(hardened_server, request_bytes)
     assert response.status == status
     assert b"granian" not in response.body + repr(response.headers).encode()
@@ -280,7 +280,7 @@ def test_field_name_similar_to_token_returns_0012(
     ben: UserClient,
 ) -> None:
     raw_request = RawRequest(body=FRIEND_FORM.replace("token", name))
-    with assert_no_side_effects(hardened_server, database_state, ann):
+    with assert_unchanged_and_serving(hardened_server, database_state, ann):
         response = send(hardened_server, raw_request, ann)
     assert (response.status, response.json["result"]) == (200, "0012")
 
@@ -327,7 +327,7 @@ def test_line_breaks_in_parameters_add_no_response_header(
     ann: UserClient,
     ben: UserClient,
 ) -> None:
-    with assert_no_side_effects(hardened_server, database_state, ann):
+    with assert_unchanged_and_serving(hardened_server, database_state, ann):
         response = send(hardened_server, RawRequest(path, form), ann)
     assert response.json["result"] != "0000"
     assert "x-evil" not in response.headers
@@ -337,7 +337,7 @@ def test_line_breaks_in_parameters_add_no_response_header(
 def test_forged_forwarded_headers_do_not_change_the_address_in_rate_limits(
     hardened_server: Server, database_state: DatabaseState, ann: UserClient
 ) -> None:
-    with assert_no_side_effects(hardened_server, database_state, ann):
+    with assert_unchanged_and_serving(hardened_server, database_state, ann):
         for address in ("198.51.100.1", "198.51.100.2"):
             forged_headers = (f"X-Forwarded-For: {address}", "X-Forwarded-Proto: https")
             response = send(
@@ -357,7 +357,7 @@ def test_aborted_uploads_leave_no_file_and_occupy_no_thread(
     incomplete_request = RawRequest(
         "/upload", "--x\r\n" + TEXT_OF_20_KB, content_type=MULTIPART, length="40000"
     ).encode()
-    with assert_no_side_effects(hardened_server, database_state, ann):
+    with assert_unchanged_and_serving(hardened_server, database_state, ann):
         # Abort more uploads than the server has threads.
         for _ in range(40):
             with hardened_server.connect() as connection:

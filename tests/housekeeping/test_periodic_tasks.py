@@ -18,6 +18,9 @@ from tests.support.api import App, run_concurrently
 from tests.support.application import create_app
 from tests.support.database_state import DatabaseState
 from tests.support.housekeeping import NO_OTHER_TASKS
+from tests.support.waiting import wait_until
+
+WAIT_S = 10
 
 
 @pytest.fixture
@@ -84,13 +87,17 @@ class TestPeriodicTasks:
     ) -> None:
         database.run(Lease("housekeeping", "killed worker", ttl_s=0.5).acquire)
         workers[1].start()
-        wait_until(lambda: database_state.rows("process_leases")[0]["holder"] == "worker 1")
+        wait_until(
+            lambda: database_state.rows("process_leases")[0]["holder"] == "worker 1",
+            WAIT_S,
+            "worker 1 to acquire the lease",
+        )
 
     def test_close_releases_the_lease(
         self, workers: list[PeriodicTasks], database_state: DatabaseState
     ) -> None:
         workers[0].start()
-        wait_until(lambda: database_state.rows("process_leases"))
+        wait_until(lambda: database_state.rows("process_leases"), WAIT_S, "the lease")
         workers[0].close()
         assert database_state.rows("process_leases") == []
         assert not workers[0].is_running
@@ -180,9 +187,11 @@ class TestPeriodicTasks:
         app = create_app(database_url, data_dir, streams__check_interval_s="10")
         services: Services = app.registry.services
         assert services.periodic_tasks.is_running
-        wait_until(lambda: database_state.rows("process_leases"))
+        wait_until(lambda: database_state.rows("process_leases"), WAIT_S, "the lease")
         wait_until(
-            lambda: not database_state.rows("pictures") + database_state.rows("rate_limit_windows")
+            lambda: not database_state.rows("pictures") + database_state.rows("rate_limit_windows"),
+            WAIT_S,
+            "the tasks to delete the rows",
         )
         services.close()
         assert not services.periodic_tasks.is_running
@@ -203,11 +212,4 @@ class TestPeriodicTasks:
 
         monkeypatch.setattr(stream_monitor, "check_rooms", check_rooms)
         workers[0].start()
-        wait_until(lambda: len(rounds) >= 2)
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+        wait_until(lambda: len(rounds) >= 2, WAIT_S, "the second round")

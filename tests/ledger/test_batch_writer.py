@@ -38,9 +38,11 @@ from tests.support.database_state import DatabaseState
 from tests.support.ledger_helpers import LedgerFixture
 from tests.support.servers import running_server
 from tests.support.statements import before_each_statement, record_statements
+from tests.support.waiting import wait_until
 
 DONE, REPLAYED = TransferStatus.DONE, TransferStatus.REPLAYED
 CONFLICT, INSUFFICIENT_COINS = TransferStatus.CONFLICT, TransferStatus.INSUFFICIENT_COINS
+WAIT_S = 10
 
 
 @pytest.fixture
@@ -130,14 +132,6 @@ def run_in_background(*calls: Callable[[], Any]) -> Iterator[list[Any]]:
         assert not thread.is_alive(), "a call did not return within 30 s"
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(2000):
-        if condition():
-            return
-        time.sleep(0.005)
-    raise AssertionError("the condition was not met within 10 s")
-
-
 def test_submitted_gift_moves_coins(writer: LedgerBatchWriter, ledger: LedgerFixture) -> None:
     ann, ben = ledger.open({0: 100}), ledger.open()
     assert submit(writer, ledger.gift(ann, ben, 30)).status is DONE
@@ -154,7 +148,7 @@ def test_transfers_submitted_during_a_batch_form_the_next_batch(
     with run_in_background(first_call):
         assert paused_posting.reached.wait(20)
         with run_in_background(*other_calls):
-            wait_until(lambda: writer.queue_length == 19)
+            wait_until(lambda: writer.queue_length == 19, WAIT_S, "19 queued transfers")
             paused_posting.resume.set()
     assert paused_posting.batch_sizes == [1, 19]
     assert ledger.coins(host) == [20]
@@ -174,7 +168,9 @@ def test_batch_size_is_limited(
             lambda: (
                 paused_posting.batch_sizes != []
                 and writer.queue_length + paused_posting.batch_sizes[0] == 11
-            )
+            ),
+            WAIT_S,
+            "11 submitted transfers",
         )
         paused_posting.resume.set()
     assert max(paused_posting.batch_sizes) == 4
@@ -276,7 +272,11 @@ def _post_as_one_batch(
         lock_statement = "SELECT 1 FROM coin_slots WHERE coin_account_id = :id FOR NO KEY UPDATE"
         connection.execute(text(lock_statement), {"id": blocked_account.id})
         with run_in_background(partial(submit, writer, ledger.refill(blocked_account, 1))):
-            wait_until(lambda: writer.is_running and writer.queue_length == 0)
+            wait_until(
+                lambda: writer.is_running and writer.queue_length == 0,
+                WAIT_S,
+                "a running writer with an empty queue",
+            )
             results = [_submit_in_thread(writer, transfer) for transfer in transfers]
             connection.rollback()
     return [result() for result in results]
@@ -292,7 +292,9 @@ def _submit_in_thread(
     queue_length_before, outcomes = writer.queue_length, []
     thread = threading.Thread(target=lambda: outcomes.append(submit(writer, transfer)))
     thread.start()
-    wait_until(lambda: writer.queue_length == queue_length_before + 1)
+    wait_until(
+        lambda: writer.queue_length == queue_length_before + 1, WAIT_S, "one more queued transfer"
+    )
 
     def status() -> TransferStatus:
         thread.join(20)
@@ -347,7 +349,7 @@ def test_full_queue_rejects_transfers(
         with run_in_background(
             *[partial(submit, writer, ledger.gift(ann, ben, 1)) for _ in range(2)]
         ):
-            wait_until(lambda: writer.queue_length == 2)
+            wait_until(lambda: writer.queue_length == 2, WAIT_S, "2 queued transfers")
             with pytest.raises(ServiceUnavailable) as caught:
                 submit(writer, ledger.gift(ann, ben, 50))
             assert not caught.value.outcome_unknown
@@ -365,10 +367,12 @@ def test_closing_a_writer_posts_queued_transfers_and_rejects_new_transfers(
             lambda: (
                 paused_posting.batch_sizes != []
                 and writer.queue_length + paused_posting.batch_sizes[0] == 6
-            )
+            ),
+            WAIT_S,
+            "6 submitted transfers",
         )
         with run_in_background(writer.close):
-            wait_until(lambda: writer.is_closed)
+            wait_until(lambda: writer.is_closed, WAIT_S, "the writer to be closed")
             with pytest.raises(ServiceUnavailable):
                 submit(writer, ledger.gift(ann, ben, 50))
             paused_posting.resume.set()
@@ -464,11 +468,13 @@ def test_failure_at_any_statement_posts_each_transfer_once(
         with run_in_background(
             *[partial(submit, writer, transfer) for transfer in transfers]
         ) as outcomes:
-            wait_until(lambda: writer.queue_length == len(transfers))
+            wait_until(
+                lambda: writer.queue_length == len(transfers), WAIT_S, "all transfers in the queue"
+            )
             statement = REFILL_STATEMENT_COUNT + index
             with injected_failure(failure, statement, ledger.database.engine) as injector:
                 paused_posting.resume.set()
-                wait_until(lambda: all(outcomes))
+                wait_until(lambda: all(outcomes), WAIT_S, "all outcomes")
     assert injector.has_failed
     assert [outcome.status for outcome in outcomes] == [DONE] * 4
     assert ledger.coins(*accounts) == coins
@@ -622,7 +628,7 @@ def test_invalid_transfer_does_not_fail_the_other_transfers_of_its_batch(
         with run_in_background(
             *[partial(submit, writer, transfer) for transfer in batch]
         ) as results:
-            wait_until(lambda: writer.queue_length == len(batch))
+            wait_until(lambda: writer.queue_length == len(batch), WAIT_S, "the batch in the queue")
             paused_posting.resume.set()
     outcomes = dict(zip([transfer.request_id for transfer in batch], results, strict=True))
     assert [outcomes[transfer.request_id].status for transfer in valid_transfers] == [DONE] * 3
@@ -648,7 +654,7 @@ def test_lock_timeout_fails_only_the_transfers_that_need_the_lock(
             with run_in_background(
                 *[partial(submit, writer, gift, wait_s=4) for gift in gifts]
             ) as results:
-                wait_until(lambda: writer.queue_length == 2)
+                wait_until(lambda: writer.queue_length == 2, WAIT_S, "2 queued transfers")
                 paused_posting.resume.set()
     assert isinstance(results[0], DBAPIError)
     assert results[1].status is DONE
@@ -729,7 +735,9 @@ def test_stopping_server_responds_to_requests_in_progress(
             with run_in_background(
                 partial(send, data={**gift_form, "token": ann.token})
             ) as responses:
-                wait_until(lambda: is_blocking(database, connection))
+                wait_until(
+                    lambda: is_blocking(database, connection), WAIT_S, "a blocked transaction"
+                )
                 os.kill(server.pid, signal.SIGINT)
                 time.sleep(0.2)
                 connection.rollback()

@@ -31,9 +31,10 @@ from tests.support.api import PASSWORD, ApiClient, ApiResponse, UserClient
 from tests.support.application import DEVELOPMENT_INI, create_app
 from tests.support.ledger_helpers import LedgerFixture
 from tests.support.payments import FAKE_PAYMENTS, notify
-from tests.support.postgres_node import WAIT_S, CommitWait, wait_for
+from tests.support.postgres_node import WAIT_S, CommitWait
 from tests.support.replica import Cluster
 from tests.support.servers import Server, running_server
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -113,7 +114,7 @@ def wait_for_commit_wait(
         )
         return cluster.primary.commit_wait(after=after)
 
-    return wait_for(find_new_wait, "COMMIT that waits for the standby")
+    return wait_until(find_new_wait, WAIT_S, "COMMIT that waits for the standby")
 
 
 def count_postings(database: Database, transfer: Transfer) -> int:
@@ -407,8 +408,10 @@ def test_failover_during_gifts_of_many_clients_loses_no_acknowledged_gift(
         time.sleep(GIFT_SENDING_S)
         acknowledged_before = sum(len(giver.acknowledged) for giver in givers)
         cluster.fail_over()
-        wait_for(
-            partial(has_new_acknowledgement, givers, acknowledged_before), "gift after the failover"
+        wait_until(
+            partial(has_new_acknowledgement, givers, acknowledged_before),
+            WAIT_S,
+            "gift after the failover",
         )
         time.sleep(GIFT_SENDING_S)
     finally:

@@ -22,9 +22,11 @@ import requests
 
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
+from livebackend.development.embedded_postgres import UNPRIVILEGED_USER
 from tests.support.application import DEVELOPMENT_INI
-from tests.support.fake_server import unused_port
-from tests.support.servers import Server, running_server
+from tests.support.chromium import CHROMIUM_PATH
+from tests.support.servers import Server, free_port, running_server
+from tests.support.waiting import wait_until
 
 NGINX_CONF = DEVELOPMENT_INI.parent / "deploy" / "nginx-rtmp.conf"
 RTMP_MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
@@ -35,9 +37,6 @@ RESULTS = DEVELOPMENT_INI.parent / "var" / "media-test"
 HUB, SECRET = "livebackend", "a-secret-of-the-tests-that-is-long-enough"
 # Shorter than the default, because the tests wait until this timeout has passed.
 OFFLINE_TIMEOUT_S = 6
-
-# User id of Debian's account without privileges.
-UNPRIVILEGED_UID = 65534
 
 MEASURED_TIMES: list[str] = []
 
@@ -54,12 +53,10 @@ def record_time(description: str, seconds: float) -> None:
     MEASURED_TIMES.append(f"{seconds:6.2f} s  {description}")
 
 
-def wait_until(condition: Callable[[], Any], limit_s: float, description: str) -> float:
+def measure_wait(condition: Callable[[], Any], limit_s: float, description: str) -> float:
     """Wait until `condition` is true; return the waiting time in seconds."""
     start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < limit_s, f"waited {limit_s} s for {description}"
-        time.sleep(0.02)
+    wait_until(condition, limit_s, description)
     return time.monotonic() - start
 
 
@@ -70,7 +67,7 @@ def _check_tools() -> None:
         "nginx": shutil.which("nginx"),
         "libnginx-mod-rtmp": RTMP_MODULE.exists(),
         "ffmpeg": shutil.which("ffmpeg") and shutil.which("ffprobe"),
-        "chromium": shutil.which("chromium"),
+        "chromium": Path(CHROMIUM_PATH).exists(),
     }
     missing = [name for name, is_installed in tools.items() if not is_installed]
     if missing:
@@ -104,7 +101,7 @@ class Nginx:
 
 @pytest.fixture(scope="module")
 def ports() -> dict[str, int]:
-    return {name: unused_port() for name in ("rtmp", "http", "control")}
+    return {name: free_port() for name in ("rtmp", "http", "control")}
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +164,7 @@ def media_server(backend_port: int, ports: dict[str, int]) -> Iterator[Nginx]:
     (folder / "nginx.conf").write_text(configuration(folder, backend_port, ports))
     setpriv: list[str] = []
     if os.geteuid() == 0:
-        user = pwd.getpwuid(UNPRIVILEGED_UID)
+        user = pwd.getpwnam(UNPRIVILEGED_USER)
         for path in (folder, *folder.iterdir()):
             os.chown(path, user.pw_uid, user.pw_gid)
         setpriv = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}"]
@@ -176,7 +173,7 @@ def media_server(backend_port: int, ports: dict[str, int]) -> Iterator[Nginx]:
     process = subprocess.Popen([*setpriv, *command], cwd=folder)
     server = Nginx(process, folder, ports["rtmp"], ports["http"], ports["control"])
     try:
-        took_s = wait_until(partial(_responds, server), 10, "nginx to respond")
+        took_s = measure_wait(partial(_responds, server), 10, "nginx to respond")
         record_time("nginx starts without privileges", took_s)
         yield server
     finally:

@@ -21,21 +21,17 @@ from tests.media.conftest import (
     Host,
     Nginx,
     listening_addresses,
+    measure_wait,
     media_server,
     record_time,
-    wait_until,
 )
-from tests.support.fake_server import unused_port
-from tests.support.servers import Server
+from tests.support.chromium import CHROMIUM_FLAGS, CHROMIUM_PATH
+from tests.support.servers import Server, free_port
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.media
 
 Publish = Callable[..., "subprocess.Popen[bytes]"]
-CHROMIUM_FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--autoplay-policy=no-user-gesture-required",
-]
 
 
 def publish_url(stream: dict[str, Any], *, key: str | None = None) -> str:
@@ -70,7 +66,7 @@ def publisher(nginx: Nginx, stream: dict[str, Any], publish: Publish) -> "subpro
     process = publish(publish_url(stream))
     record_time(
         "ffmpeg starts → live",
-        wait_until(lambda: is_live(nginx, stream), 10, "the stream to be live"),
+        measure_wait(lambda: is_live(nginx, stream), 10, "the stream to be live"),
     )
     return process
 
@@ -96,7 +92,7 @@ def test_publisher_without_a_valid_url_is_rejected(
     rejected_publisher = publish(url)
     record_time(
         f"publisher with {mistake} → rejected",
-        wait_until(lambda: has_exited(rejected_publisher), 10, "ffmpeg to exit"),
+        measure_wait(lambda: has_exited(rejected_publisher), 10, "ffmpeg to exit"),
     )
     assert rejected_publisher.returncode != 0
     assert not is_live(nginx, stream)
@@ -120,7 +116,7 @@ def test_published_stream_is_listed_and_playable(
     def has_playlist() -> bool:
         return requests.get(url, timeout=5).status_code == 200
 
-    record_time("live → first playlist", wait_until(has_playlist, 15, "the playlist"))
+    record_time("live → first playlist", measure_wait(has_playlist, 15, "the playlist"))
     probe = ["ffprobe", "-v", "error", "-show_entries", "stream=codec_name,width,height"]
     for playback_url in (url, friend["playUrl"]["rtmp"]):
         probed = subprocess.run(
@@ -148,9 +144,9 @@ def test_chromium_shows_moving_frames(
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             str(tmp_path / "profile"),
-            executable_path="/usr/bin/chromium",
+            executable_path=CHROMIUM_PATH,
             headless=True,
-            args=CHROMIUM_FLAGS,
+            args=[*CHROMIUM_FLAGS, "--autoplay-policy=no-user-gesture-required"],
             viewport={"width": 360, "height": 220},
         )
         try:
@@ -192,15 +188,16 @@ def test_closing_the_room_disconnects_and_blocks_the_publisher(
     hls = f"http://{stream['hosts']['live']['hls']}/{HUB}/{stream['title']}.m3u8"
     wait_until(lambda: requests.get(hls, timeout=5).status_code == 200, 15, "the playlist")
     assert ann.post("/room", leave="1") == {"result": "0000", "message": None}
-    took_s = wait_until(lambda: not is_live(nginx, stream), 1, "the stream to end")
+    took_s = measure_wait(lambda: not is_live(nginx, stream), 1, "the stream to end")
     record_time("room closed → stream ends", took_s)
     record_time(
-        "room closed → ffmpeg exits", wait_until(lambda: has_exited(publisher), 5, "ffmpeg to exit")
+        "room closed → ffmpeg exits",
+        measure_wait(lambda: has_exited(publisher), 5, "ffmpeg to exit"),
     )
     second_publisher = publish(publish_url(stream))
     record_time(
         "reconnection → rejected",
-        wait_until(lambda: has_exited(second_publisher), 10, "ffmpeg to exit"),
+        measure_wait(lambda: has_exited(second_publisher), 10, "ffmpeg to exit"),
     )
     assert second_publisher.returncode != 0
     assert not is_live(nginx, stream)
@@ -219,10 +216,10 @@ def test_room_closes_after_the_publisher_goes_offline(
 ) -> None:
     failure_name = {signal.SIGKILL: "killed", signal.SIGSTOP: "frozen"}[failure]
     publisher.send_signal(failure)
-    took_s = wait_until(lambda: not is_live(nginx, stream), 25, "the stream to end")
+    took_s = measure_wait(lambda: not is_live(nginx, stream), 25, "the stream to end")
     record_time(f"ffmpeg {failure_name} → stream ends", took_s)
     assert ann.is_listed
-    took_s = wait_until(lambda: not ann.is_listed, OFFLINE_TIMEOUT_S + 14, "the room to close")
+    took_s = measure_wait(lambda: not ann.is_listed, OFFLINE_TIMEOUT_S + 14, "the room to close")
     assert took_s > OFFLINE_TIMEOUT_S - 5
     record_time(
         f"ffmpeg {failure_name}: stream ends → room closed, timeout {OFFLINE_TIMEOUT_S} s", took_s
@@ -243,7 +240,7 @@ def test_room_closes_if_the_publisher_sends_no_video(
     )
     # The room stays open during the 5-second grace period of a new publisher, so wait longer than
     # the timeout.
-    took_s = wait_until(lambda: not ann.is_listed, OFFLINE_TIMEOUT_S + 20, "the room to close")
+    took_s = measure_wait(lambda: not ann.is_listed, OFFLINE_TIMEOUT_S + 20, "the room to close")
     record_time(f"no video → room closed, timeout {OFFLINE_TIMEOUT_S} s", took_s)
     wait_until(
         lambda: stream["title"] not in requests.get(statistics_url, timeout=5).text,
@@ -264,7 +261,7 @@ def test_second_publisher_is_rejected_and_the_first_stays_live(
     for wait_s in (0, 6):  # during and after the first publisher's grace period of 5 s
         time.sleep(wait_s)
         second_publisher = publish(publish_url(stream))
-        took_s = wait_until(partial(has_exited, second_publisher), 10, "ffmpeg to exit")
+        took_s = measure_wait(partial(has_exited, second_publisher), 10, "ffmpeg to exit")
         record_time("second publisher → rejected", took_s)
         assert second_publisher.returncode != 0
     # Wait longer than the offline timeout: the room of the first publisher must stay open.
@@ -291,7 +288,7 @@ def test_room_survives_an_nginx_crash_only_if_the_publisher_reconnects(
     # The killed nginx worker did not report that the first publisher left. The backend therefore
     # asks nginx for the live publishers before it accepts the second publisher.
     second_publisher = publish(publish_url(stream))
-    took_s = wait_until(lambda: is_live(nginx, stream), 10, "the stream to be live")
+    took_s = measure_wait(lambda: is_live(nginx, stream), 10, "the stream to be live")
     record_time("nginx worker killed → live again", took_s)
     deadline = time.monotonic() + OFFLINE_TIMEOUT_S + 6
     while time.monotonic() < deadline:
@@ -302,21 +299,21 @@ def test_room_survives_an_nginx_crash_only_if_the_publisher_reconnects(
     worker_pid = nginx.worker_pid()
     os.kill(worker_pid, signal.SIGKILL)
     wait_until(lambda: has_exited(second_publisher), 10, "ffmpeg to exit")
-    took_s = wait_until(lambda: not ann.is_listed, OFFLINE_TIMEOUT_S + 14, "the room to close")
+    took_s = measure_wait(lambda: not ann.is_listed, OFFLINE_TIMEOUT_S + 14, "the room to close")
     record_time(f"nginx worker killed → room closed, timeout {OFFLINE_TIMEOUT_S} s", took_s)
 
 
 def test_publishers_and_viewers_are_rejected_while_livebackend_is_down(
     ann: Host, stream: dict[str, Any], publish: Publish
 ) -> None:
-    ports = {name: unused_port() for name in ("rtmp", "http", "control")}
-    with media_server(unused_port(), ports) as server_without_backend:
+    ports = {name: free_port() for name in ("rtmp", "http", "control")}
+    with media_server(free_port(), ports) as server_without_backend:
         rejected_publisher = publish(
             publish_url(stream).replace(
                 str(stream_port(stream)), str(server_without_backend.rtmp_port)
             )
         )
-        took_s = wait_until(lambda: has_exited(rejected_publisher), 10, "ffmpeg to exit")
+        took_s = measure_wait(lambda: has_exited(rejected_publisher), 10, "ffmpeg to exit")
         record_time("livebackend down → publisher rejected", took_s)
         assert rejected_publisher.returncode != 0
         assert not is_live(server_without_backend, stream)

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -29,7 +28,7 @@ from livebackend.monitoring.metrics_server import MetricsServer
 from tests.support.api import App, UserClient
 from tests.support.application import DEVELOPMENT_INI, PRODUCTION_INI
 from tests.support.fake_gateways import FailingSms, FakePayments
-from tests.support.servers import hardened_settings, running_server
+from tests.support.servers import free_port, hardened_settings, running_server
 
 PHONE = "13800000001"
 
@@ -82,7 +81,7 @@ class TestOneProcess:
         count_before = (
             metric_value(metrics, "gateway_request_duration_seconds_count", **labels) or 0
         )
-        assert UserClient(app, ann.default_parameters, ann.phone).refill("10").result == "0000"
+        assert ann.with_app(app).refill("10").result == "0000"
         assert (
             metric_value(metrics, "gateway_request_duration_seconds_count", **labels)
             == count_before + 1
@@ -117,13 +116,6 @@ class TestOneProcess:
         registry = CollectorRegistry()
         registry.register(LiveRoomsCollector(lambda: unreachable.run(lambda _: 1)))
         assert list(registry.collect()) == []
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def scrape(port: int) -> dict[tuple[str, ...], float]:

@@ -124,9 +124,7 @@ def test_concurrent_logins_with_the_right_password_succeed(ann: UserClient, api:
     )
 
 
-def test_wrong_password_at_account_removal_counts_as_a_failure(
-    ann: UserClient, api: ApiClient
-) -> None:
+def test_wrong_password_at_account_removal_counts_as_a_failure(ann: UserClient) -> None:
     for n in range(10):
         ann.post("/register", remove="1", password=f"wrong-{n}")
     assert ann.post("/register", remove="1", password=PASSWORD).result == "0008"

@@ -3,7 +3,6 @@
 from unittest.mock import ANY
 
 import pytest
-from itsdangerous import URLSafeSerializer
 
 from livebackend.core.errors import DomainError, TokenExpired, TokenInvalid, TokenMissing
 from livebackend.core.signing import Signer
@@ -121,9 +120,9 @@ def test_signed_claims_of_a_login_token_are_valid(tokens: LoginTokens) -> None:
     assert tokens.read(SIGNER.sign(claims)) == TokenClaims("x", 7, 3, 2_000_000)
 
 
-def test_token_signed_with_another_salt_is_invalid(tokens: LoginTokens) -> None:
-    claims = {"typ": "login", "sub": 7, "v": 3, "iat": 1_000_000, "exp": 2_000_000}
-    assert read_error(tokens, URLSafeSerializer(NEW_KEY, salt="x").dumps(claims)) is TokenInvalid
+def test_login_claims_signed_for_another_kind_are_invalid(tokens: LoginTokens) -> None:
+    claims = {"typ": "login", "jti": "x", "sub": 7, "v": 3, "iat": 1_000_000, "exp": 2_000_000}
+    assert read_error(tokens, Signer([NEW_KEY], kind="code").sign(claims)) is TokenInvalid
 
 
 @pytest.mark.parametrize("token", [None, ""])

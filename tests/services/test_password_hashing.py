@@ -21,12 +21,14 @@ def new_hasher(pepper: str = "p" * 32) -> PasswordHasher:
 
 @pytest.fixture
 def new_password_hashing(tmp_path: Path) -> Callable[..., PasswordHashing]:
-    def create(slot_count: int = 1, wait_s: float = 0.05, max_callers: int = 20) -> PasswordHashing:
+    def create(
+        permits: int = 1, queue_timeout_s: float = 0.05, max_callers: int = 20
+    ) -> PasswordHashing:
         return PasswordHashing(
             new_hasher(),
-            MachineSemaphore(tmp_path, slot_count),
+            MachineSemaphore(tmp_path, permits),
             max_callers=max_callers,
-            queue_timeout_s=wait_s,
+            queue_timeout_s=queue_timeout_s,
             reject_common=True,
         )
 
@@ -88,7 +90,7 @@ def test_concurrent_hashing_is_limited_across_the_processes_of_a_machine(
     process_count: int, new_password_hashing: Callable[..., PasswordHashing]
 ) -> None:
     # The instances share only the directory of the semaphore, as separate processes do.
-    instances = [new_password_hashing(slot_count=2, wait_s=5) for _ in range(process_count)]
+    instances = [new_password_hashing(permits=2, queue_timeout_s=5) for _ in range(process_count)]
     running_count, max_running_count, lock = 0, 0, threading.Lock()
 
     def hold_semaphore_briefly(password_hashing: PasswordHashing) -> None:
@@ -124,7 +126,7 @@ def test_call_that_times_out_in_the_queue_fails_and_does_not_block_later_calls(
 def test_calls_over_max_callers_fail_at_once(
     new_password_hashing: Callable[..., PasswordHashing],
 ) -> None:
-    password_hashing = new_password_hashing(wait_s=5, max_callers=3)
+    password_hashing = new_password_hashing(queue_timeout_s=5, max_callers=3)
     hashed, rejected = [], []
 
     def hash_password() -> None:
@@ -148,7 +150,7 @@ def test_calls_over_max_callers_fail_at_once(
 def test_stop_makes_waiting_and_later_calls_fail(
     new_password_hashing: Callable[..., PasswordHashing],
 ) -> None:
-    password_hashing = new_password_hashing(wait_s=30)
+    password_hashing = new_password_hashing(queue_timeout_s=30)
 
     def fail_to_hash() -> None:
         with pytest.raises(ServiceUnavailable):

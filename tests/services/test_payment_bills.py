@@ -21,58 +21,62 @@ FIRST_SECOND, LAST_SECOND = (
 
 
 @pytest.fixture
-def shop(new_app: Callable[..., App], database_state: DatabaseState) -> PaymentScenario:
+def payments(new_app: Callable[..., App], database_state: DatabaseState) -> PaymentScenario:
     return new_payment_scenario(new_app, database_state)
 
 
 def pay_order(
-    shop: PaymentScenario, user: UserClient, paid_at: datetime = FIRST_SECOND
+    payments: PaymentScenario, user: UserClient, paid_at: datetime = FIRST_SECOND
 ) -> BillEntry:
     """Order and pay coins for 10 yuan; return the bill entry of the payment."""
-    order_id = shop.order(user)
-    payment = shop.payment(order_id, paid_at=paid_at)
-    assert shop.notify(payment) == 204
+    order_id = payments.order(user)
+    payment = payments.payment(order_id, paid_at=paid_at)
+    assert payments.notify(payment) == 204
     return BillEntry(order_id, payment.payment_id, payment.fen)
 
 
-def compare_with_bill(shop: PaymentScenario, *entries: BillEntry, day: date = DAY) -> BillReport:
-    shop.provider.bills[day] = list(entries)
-    return compare_bill(shop.services.database, shop.services.payment_orders, "embedded", day)
+def compare_with_bill(
+    payments: PaymentScenario, *entries: BillEntry, day: date = DAY
+) -> BillReport:
+    payments.provider.bills[day] = list(entries)
+    return compare_bill(
+        payments.services.database, payments.services.payment_orders, "embedded", day
+    )
 
 
 def test_bill_equal_to_the_orders_has_no_differences(
-    shop: PaymentScenario, ann: UserClient
+    payments: PaymentScenario, ann: UserClient
 ) -> None:
-    entries = [pay_order(shop, ann, FIRST_SECOND), pay_order(shop, ann, LAST_SECOND)]
-    assert compare_with_bill(shop, *entries) == BillReport("embedded", DAY, 2, 2000, 0, 0, [])
+    entries = [pay_order(payments, ann, FIRST_SECOND), pay_order(payments, ann, LAST_SECOND)]
+    assert compare_with_bill(payments, *entries) == BillReport("embedded", DAY, 2, 2000, 0, 0, [])
 
 
 def test_payments_of_the_previous_and_the_next_day_are_not_reported_as_differences(
-    shop: PaymentScenario, ann: UserClient
+    payments: PaymentScenario, ann: UserClient
 ) -> None:
-    pay_order(shop, ann, FIRST_SECOND.replace(hour=15))
-    pay_order(shop, ann, LAST_SECOND.replace(hour=16))
-    assert compare_with_bill(shop).differences == []
+    pay_order(payments, ann, FIRST_SECOND.replace(hour=15))
+    pay_order(payments, ann, LAST_SECOND.replace(hour=16))
+    assert compare_with_bill(payments).differences == []
 
 
 def test_payment_that_was_not_credited_is_reported_as_a_difference(
-    shop: PaymentScenario, ann: UserClient
+    payments: PaymentScenario, ann: UserClient
 ) -> None:
-    order_id = shop.order(ann)
-    (difference,) = compare_with_bill(shop, BillEntry(order_id, "p", 1000)).differences
+    order_id = payments.order(ann)
+    (difference,) = compare_with_bill(payments, BillEntry(order_id, "p", 1000)).differences
     assert difference == f"order {order_id}: paid, but not credited"
 
 
 def test_credit_without_a_payment_is_reported_as_a_difference(
-    shop: PaymentScenario, ann: UserClient
+    payments: PaymentScenario, ann: UserClient
 ) -> None:
-    entry = pay_order(shop, ann)
-    (difference,) = compare_with_bill(shop).differences
+    entry = pay_order(payments, ann)
+    (difference,) = compare_with_bill(payments).differences
     assert difference == (f"order {entry.order_id}: credited (1000 fen), but not in the bill")
 
 
-def test_payment_of_an_unknown_order_is_reported_as_a_difference(shop: PaymentScenario) -> None:
-    (difference,) = compare_with_bill(shop, BillEntry("0" * 32, "p", 1000)).differences
+def test_payment_of_an_unknown_order_is_reported_as_a_difference(payments: PaymentScenario) -> None:
+    (difference,) = compare_with_bill(payments, BillEntry("0" * 32, "p", 1000)).differences
     assert difference.endswith("payment p is for an unknown order")
 
 
@@ -86,33 +90,33 @@ def test_payment_of_an_unknown_order_is_reported_as_a_difference(shop: PaymentSc
     ids=["other amount", "other payment", "refund without reversal"],
 )
 def test_entry_that_differs_from_its_order_is_reported_as_a_difference(
-    changed_fields: dict[str, Any], expected: str, shop: PaymentScenario, ann: UserClient
+    changed_fields: dict[str, Any], expected: str, payments: PaymentScenario, ann: UserClient
 ) -> None:
-    entry = pay_order(shop, ann)
-    (difference,) = compare_with_bill(shop, entry._replace(**changed_fields)).differences
+    entry = pay_order(payments, ann)
+    (difference,) = compare_with_bill(payments, entry._replace(**changed_fields)).differences
     assert expected in difference
 
 
 def test_refund_of_another_amount_is_reported_as_a_difference(
-    shop: PaymentScenario, ann: UserClient
+    payments: PaymentScenario, ann: UserClient
 ) -> None:
-    entry = pay_order(shop, ann)
-    shop.services.payment_refunds.refund(entry.order_id, reason="fraud")
+    entry = pay_order(payments, ann)
+    payments.services.payment_refunds.refund(entry.order_id, reason="fraud")
     (difference,) = compare_with_bill(
-        shop, entry, entry._replace(fen=0, refunded_fen=300)
+        payments, entry, entry._replace(fen=0, refunded_fen=300)
     ).differences
     assert "300 of 1000 fen were refunded" in difference
 
 
 def test_refund_of_a_refunded_order_is_not_reported_as_a_difference(
-    shop: PaymentScenario, ann: UserClient
+    payments: PaymentScenario, ann: UserClient
 ) -> None:
-    entry = pay_order(shop, ann)
-    shop.services.payment_refunds.refund(entry.order_id, reason="fraud")
-    report = compare_with_bill(shop, entry, entry._replace(refunded_fen=1000))
+    entry = pay_order(payments, ann)
+    payments.services.payment_refunds.refund(entry.order_id, reason="fraud")
+    report = compare_with_bill(payments, entry, entry._replace(refunded_fen=1000))
     assert report == BillReport("embedded", DAY, 1, 1000, 1, 1000, [])
 
 
-def test_comparison_without_a_bill_raises_payment_failed(shop: PaymentScenario) -> None:
+def test_comparison_without_a_bill_raises_payment_failed(payments: PaymentScenario) -> None:
     with pytest.raises(PaymentFailed, match="no bill"):
-        compare_bill(shop.services.database, shop.services.payment_orders, "embedded", DAY)
+        compare_bill(payments.services.database, payments.services.payment_orders, "embedded", DAY)

@@ -168,7 +168,6 @@ class TestOfflineStreams:
         provider: RecordingStreams,
         database: Database,
         monkeypatch: pytest.MonkeyPatch,
-        database_state: DatabaseState,
     ) -> None:
         with database.engine.begin() as connection:
             connection.execute(

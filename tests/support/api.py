@@ -157,6 +157,10 @@ class UserClient(ApiClient):
     def token(self) -> str:
         return self.default_parameters["token"]
 
+    def with_app(self, app: App) -> UserClient:
+        """Return a client of another application with the token of this user."""
+        return UserClient(app, dict(self.default_parameters), self.phone)
+
     def send_friend_request(self, addressee: UserClient) -> ApiResponse:
         return self.post("/friend", add="1", userId=addressee.phone)
 
@@ -195,6 +199,11 @@ class UserClient(ApiClient):
         return self.post("/room", live="1", **params)
 
 
+def wrong_code(code: str, nth: int = 1) -> str:
+    """Return the n-th code that has the length of the correct code and differs from it."""
+    return f"{(int(code) + nth) % 10 ** len(code):0{len(code)}}"
+
+
 def openapi_document(app_registry: Any) -> dict[str, Any]:
     """Return the OpenAPI document of the application."""
     document: dict[str, Any] = json.loads(app_registry.pages["openapi.json"].body)
@@ -226,7 +235,7 @@ def check_response(event: Any) -> None:
         is_operation_response = (
             request.operation and body["result"] != ResultCode.INVALID_REQUEST.code
         )
-        name = f"{request.operation.name}.reply" if is_operation_response else "invalid_request"
+        name = f"{request.operation.name}.response" if is_operation_response else "invalid_request"
         _check_schema(document.body, name, response.body)
     result = _RESULTS_BY_CODE[body["result"]]
     optional_keys = {"flag"} if body.get("flag") else set()

@@ -52,7 +52,8 @@ class FakeStreamProvider:
     streams: dict[str, FakeStream] = field(default_factory=dict)
     # One entry for each request that creates or disables a stream.
     changes: list[str] = field(default_factory=list)
-    # If set, API responses contain these values as `publishSecurity` and `hub`.
+    # If set, responses of Pili v1 contain these values as `publishSecurity` and `hub`. With a
+    # `reported_hub`, Pili v2 rejects each request with status 612.
     reported_security: str = ""
     reported_hub: str = ""
     server: FakeServer = field(init=False)

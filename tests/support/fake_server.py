@@ -179,17 +179,9 @@ def encode_response(response: FakeResponse) -> bytes:
 
 
 @contextmanager
-def running_server(server: FakeServer) -> Iterator[FakeServer]:
+def running_fake_server(server: FakeServer) -> Iterator[FakeServer]:
     server.start()
     try:
         yield server
     finally:
         server.close()
-
-
-def unused_port() -> int:
-    """Return a port on which no server listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port

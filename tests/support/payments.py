@@ -30,9 +30,7 @@ class PaymentScenario:
 
     def order(self, user: UserClient, money: str = "10", **parameters: str) -> str:
         """Order coins as a user; return the order's id."""
-        response = UserClient(self.app, user.default_parameters, user.phone).refill(
-            money, **parameters
-        )
+        response = user.with_app(self.app).refill(money, **parameters)
         assert response.result == "0000", response
         return str(response.message["orderId"])
 

@@ -4,11 +4,10 @@ import fcntl
 import shutil
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
 import psycopg2
@@ -25,8 +24,7 @@ from livebackend.development.embedded_postgres import (
     find_binaries,
     server_account,
 )
-
-Result = TypeVar("Result")
+from tests.support.waiting import wait_until
 
 WAIT_S = 20
 # Selects the backends whose COMMIT waits for the standby.
@@ -87,7 +85,7 @@ class Node:
         with self._lock_file.open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._process = self._launch("postgres", "-D", str(self.data), *options, lock=lock)
-        wait_for(self._accepts_queries, f"{self.name} to start, see {self._log_file}")
+        wait_until(self._accepts_queries, WAIT_S, f"{self.name} to start, see {self._log_file}")
 
     def kill(self) -> None:
         """Kill the server with SIGKILL and wait until all its processes have exited."""
@@ -96,7 +94,7 @@ class Node:
         self._process.kill()
         self._process.wait(WAIT_S)
         self._process = None
-        wait_for(self._has_exited, f"{self.name} to exit")
+        wait_until(self._has_exited, WAIT_S, f"{self.name} to exit")
         # The killed server left its process id in these files. PostgreSQL does not start if another
         # process now has this id.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
@@ -146,7 +144,7 @@ class Node:
         """Stop replication to this standby, as a network failure does."""
         self._primary_conninfo = self.query("SHOW primary_conninfo")[0][0]
         self.configure("primary_conninfo", "")
-        wait_for(lambda: not self._is_replicating(), "the standby to disconnect")
+        wait_until(lambda: not self._is_replicating(), WAIT_S, "the standby to disconnect")
 
     def reconnect(self) -> None:
         """Resume replication to this standby."""
@@ -223,14 +221,3 @@ def socket_directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="livebackend-", dir="/tmp") as name:
         Path(name).chmod(0o755)
         yield Path(name)
-
-
-def wait_for(
-    condition: Callable[[], Result | None], description: str, *, limit_s: float = WAIT_S
-) -> Result:
-    """Return the first true result of `condition`, or fail after `limit_s`."""
-    deadline = time.monotonic() + limit_s
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"waited {limit_s} s for {description}"
-        time.sleep(0.02)
-    return result

@@ -6,12 +6,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from livebackend.development.embedded_postgres import DATABASE, USER
-from tests.support.postgres_node import (
-    Node,
-    create_data_directory,
-    socket_directory,
-    wait_for,
-)
+from tests.support.postgres_node import WAIT_S, Node, create_data_directory, socket_directory
+from tests.support.waiting import wait_until
 
 
 class Cluster:
@@ -40,7 +36,7 @@ class Cluster:
         self.standby.copy_from(self.primary)
         self.standby.start()
         self.primary.configure("synchronous_standby_names", self.standby.name)
-        wait_for(self._is_synchronous, "the standby to be synchronous")
+        wait_until(self._is_synchronous, WAIT_S, "the standby to be synchronous")
         self._standby_is_synchronous = True
 
     def disconnect_standby(self) -> None:
@@ -48,13 +44,15 @@ class Cluster:
         self._standby_is_synchronous = False
         self.standby.disconnect()
         count_query = "SELECT count(*) FROM pg_stat_replication"
-        wait_for(
-            lambda: self.primary.query(count_query) == [(0,)], "the primary to lose its standby"
+        wait_until(
+            lambda: self.primary.query(count_query) == [(0,)],
+            WAIT_S,
+            "the primary to lose its standby",
         )
 
     def reconnect_standby(self) -> None:
         self.standby.reconnect()
-        wait_for(self._is_synchronous, "the standby to be synchronous")
+        wait_until(self._is_synchronous, WAIT_S, "the standby to be synchronous")
         self._standby_is_synchronous = True
 
     @contextmanager

@@ -30,7 +30,7 @@ APP_ID, MERCHANT, SERIAL = "wx0000000000000001", "1900000001", "5A5A5A5A"
 PUBLIC_KEY_ID = "PUB_KEY_ID_0119000000012026"
 ORDER = Order("a" * 32, 5000, "50 coins")
 PAYMENT_ID = "4200000000000000001"
-# Type of a function that creates a gateway; keyword arguments change its settings.
+# Type of a function that creates a gateway; keyword arguments replace its clocks.
 NewGateway = Callable[..., WechatPayments]
 
 
@@ -299,17 +299,11 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    # The default backlog of 5 is too small: a test opens 1,000 connections at the same time.
-    request_queue_size = 128
-
-
 @contextmanager
 def serving(wechat: FakeWechatPay) -> Iterator[str]:
     """Run the fake server; yield its URL, which replaces the URL of WeChat Pay's API."""
     handler = type("Handler", (_Handler,), {"wechat": wechat})
-    server = _Server(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

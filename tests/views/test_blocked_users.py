@@ -126,7 +126,7 @@ def test_block_at_the_block_limit_returns_0006(
     cat: UserClient,
     database_state: DatabaseState,
 ) -> None:
-    limited_ann = UserClient(new_app(friends__max="1"), ann.default_parameters, ann.phone)
+    limited_ann = ann.with_app(new_app(friends__max="1"))
     block(limited_ann, ben)
     with database_state.assert_unchanged():
         response = limited_ann.post("/friend", block="1", userId=cat.phone)

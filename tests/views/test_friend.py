@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from livebackend.container import Services
 from tests.support.api import ApiClient, ApiResponse, App, UserClient
 from tests.support.database_state import DatabaseState
 
@@ -455,11 +454,25 @@ class TestFriendLimit:
         user_at_limit: UserClient,
         dan: UserClient,
         database_state: DatabaseState,
-        services: Services,
     ) -> None:
         dan.send_friend_request(user_at_limit)
         with database_state.assert_unchanged():
-            assert (
-                user_at_limit.deal_message(user_at_limit.messages()[0], "accept").result == "0006"
-            )
-            assert user_at_limit.send_friend_request(dan).result == "0006"
+            responses = [
+                user_at_limit.deal_message(user_at_limit.messages()[0], "accept"),
+                user_at_limit.send_friend_request(dan),
+            ]
+        assert [(response.result, response.error) for response in responses] == [
+            ("0006", "token; reason=too_many_friends; max=2")
+        ] * 2
+
+    def test_accept_of_a_request_from_a_user_at_the_friend_limit_returns_0006(
+        self, ann: UserClient, ben: UserClient, cat: UserClient, dan: UserClient
+    ) -> None:
+        ann.send_friend_request(dan)
+        ann.befriend(ben)
+        ann.befriend(cat)
+        response = dan.deal_message(dan.messages()[0], "accept")
+        assert (response.result, response.error) == (
+            "0006",
+            "userId; reason=too_many_friends; max=2",
+        )

@@ -97,14 +97,14 @@ class TestRefill:
     def test_refill_credits_the_configured_coins_per_yuan(
         self, new_app: Callable[..., App], ann: UserClient, database_state: DatabaseState
     ) -> None:
-        sender = UserClient(new_app(coins__per_yuan="10"), ann.default_parameters, ann.phone)
-        sender.refill("10")
+        user = ann.with_app(new_app(coins__per_yuan="10"))
+        user.refill("10")
         assert database_state.coins(ann) == 100
 
     def test_refill_with_disabled_refills_returns_0013(
         self, new_app: Callable[..., App], ann: UserClient, database_state: DatabaseState
     ) -> None:
-        user = UserClient(new_app(coins__refill="disabled"), ann.default_parameters, ann.phone)
+        user = ann.with_app(new_app(coins__refill="disabled"))
         with database_state.assert_unchanged():
             response = user.refill("10")
         assert response.body == COINS_NOT_UPDATED
@@ -258,9 +258,9 @@ class TestSendGift:
         ben: UserClient,
         database_state: DatabaseState,
     ) -> None:
-        sender = UserClient(new_app(coins__per_yuan="10000"), ann.default_parameters, ann.phone)
-        sender.refill("10")
-        assert sender.send_gift(ben, "100000").result == "0000"
+        user = ann.with_app(new_app(coins__per_yuan="10000"))
+        user.refill("10")
+        assert user.send_gift(ben, "100000").result == "0000"
         assert database_state.coins(ben) == 100_000
 
     def test_gift_with_unknown_outcome_returns_503_with_the_outcome_headers(

@@ -218,7 +218,7 @@ class TestLiveList:
         assert self.live_list(ann)["rooms"] == []
 
     def add_live_hosts(self, services: Services, *, count: int) -> None:
-        """Insert live hosts with different phones; up to seven have equal start times."""
+        """Insert live hosts; groups of seven have the same start time."""
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "WITH created AS (INSERT INTO accounts (phone, password_hash)"

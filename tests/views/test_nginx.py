@@ -14,7 +14,7 @@ from livebackend.gateways.streams import NginxRtmpStreams
 from tests.support.api import App, UserClient, run_concurrently
 from tests.support.database_state import DatabaseState
 from tests.support.fake_providers import HUB, FakeNginxRtmp
-from tests.support.fake_server import running_server
+from tests.support.fake_server import running_fake_server
 
 HOOK_SECRET = "a-secret-of-the-tests-that-is-long-enough"
 LOOPBACK = {"REMOTE_ADDR": "127.0.0.1"}
@@ -23,7 +23,7 @@ LOOPBACK = {"REMOTE_ADDR": "127.0.0.1"}
 @pytest.fixture
 def nginx() -> Iterator[FakeNginxRtmp]:
     nginx = FakeNginxRtmp()
-    with running_server(nginx.server):
+    with running_fake_server(nginx.server):
         yield nginx
 
 

@@ -29,9 +29,7 @@ INVALID_REQUEST = {"result": "0003", "message": None}
 @pytest.fixture
 def app_with_payments(new_app: Callable[..., App]) -> App:
     """An application whose refills create payment orders."""
-    return new_app(
-        coins__refill="order", payments__gateway="tests.support.fake_gateways.FakePayments"
-    )
+    return new_app(coins__refill="order", payments__gateway=FAKE_PAYMENTS)
 
 
 @pytest.fixture
@@ -44,7 +42,7 @@ def payments(app_with_payments: App) -> FakePayments:
 
 @pytest.fixture
 def buyer(app_with_payments: App, ann: UserClient) -> UserClient:
-    return UserClient(app_with_payments, ann.default_parameters, ann.phone)
+    return ann.with_app(app_with_payments)
 
 
 def create_order(buyer: UserClient, money: str = "10", **params: str) -> dict[str, Any]:
@@ -63,11 +61,9 @@ def post_notification(app_with_payments: App, headers: dict[str, str], body: byt
     return TestApp(app_with_payments).post("/payments", body, headers=headers, status="*")
 
 
-def notify_payment(
-    app_with_payments: App, payments: DevelopmentPayments, payment: ProviderPayment
-) -> int:
-    """Send a correctly signed notification; return the status of the response."""
-    response = post_notification(app_with_payments, *payments.notification(payment))
+def notify_payment(app: App, gateway: DevelopmentPayments, payment: ProviderPayment) -> int:
+    """Send a notification signed by `gateway`; return the status of the response."""
+    response = post_notification(app, *gateway.notification(payment))
     assert response.body == b"" if response.status_int == 204 else response.json == INVALID_REQUEST
     return int(response.status_int)
 
@@ -401,9 +397,7 @@ class TestSettings:
         payment = payment_of(create_order(buyer))
         app = new_app(coins__refill=refill_mode, payments__gateway=FAKE_PAYMENTS)
         assert (
-            notify_payment_by_gateway(
-                app, app.registry.services.payment_orders.gateway("embedded"), payment
-            )
+            notify_payment(app, app.registry.services.payment_orders.gateway("embedded"), payment)
             == 204
         )
         assert database_state.coins(buyer) == 10
@@ -423,13 +417,11 @@ class TestSettings:
         payment = payment_of(create_order(buyer))
         app = new_app(coins__refill="order", payments__gateway=gateway_names)
         first_provider = "other" if gateway_names.startswith(SECOND_FAKE_PAYMENTS) else "embedded"
-        order = create_order(UserClient(app, ann.default_parameters, ann.phone))
+        order = create_order(ann.with_app(app))
         assert order["provider"] == first_provider
         find_gateway = app.registry.services.payment_orders.gateway
-        assert notify_payment_by_gateway(app, find_gateway("embedded"), payment) == 204
-        assert (
-            notify_payment_by_gateway(app, find_gateway(first_provider), payment_of(order)) == 204
-        )
+        assert notify_payment(app, find_gateway("embedded"), payment) == 204
+        assert notify_payment(app, find_gateway(first_provider), payment_of(order)) == 204
         assert database_state.coins(ann) == 20
 
     def test_payment_of_an_unconfigured_gateway_returns_400_and_is_credited_later(
@@ -438,14 +430,12 @@ class TestSettings:
         payment = payment_of(create_order(buyer))
         app = new_app(coins__refill="order", payments__gateway=SECOND_FAKE_PAYMENTS)
         other_provider = DevelopmentPayments("http://x", key=b"another", clock=time.time)
-        assert notify_payment_by_gateway(app, other_provider, payment) == 400
+        assert notify_payment(app, other_provider, payment) == 400
         app = new_app(
             coins__refill="order", payments__gateway=f"{SECOND_FAKE_PAYMENTS} {FAKE_PAYMENTS}"
         )
         assert (
-            notify_payment_by_gateway(
-                app, app.registry.services.payment_orders.gateway("embedded"), payment
-            )
+            notify_payment(app, app.registry.services.payment_orders.gateway("embedded"), payment)
             == 204
         )
         assert database_state.coins(buyer) == 10
@@ -457,9 +447,7 @@ class TestSettings:
         app = new_app(
             coins__refill="order", payments__gateway=f"{SECOND_FAKE_PAYMENTS} {FAKE_PAYMENTS}"
         )
-        returned_order = create_order(
-            UserClient(app, ann.default_parameters, ann.phone), requestId="r"
-        )
+        returned_order = create_order(ann.with_app(app), requestId="r")
         assert returned_order == order
 
     @pytest.mark.parametrize("refill_mode", ["order", "direct", "disabled"])
@@ -477,9 +465,7 @@ class TestSettings:
         notify_payment(app_with_payments, payments, payment_of(order))
         app = new_app(coins__refill=refill_mode, payments__gateway=FAKE_PAYMENTS)
         with database_state.assert_unchanged():
-            returned_order = create_order(
-                UserClient(app, ann.default_parameters, ann.phone), requestId="r"
-            )
+            returned_order = create_order(ann.with_app(app), requestId="r")
         assert returned_order == {**order, "state": "paid", "pay": None}
 
     @pytest.mark.parametrize("refill_mode", ["order", "disabled"])
@@ -493,9 +479,7 @@ class TestSettings:
         ann.refill("10", requestId="r")
         app = new_app(coins__refill=refill_mode, payments__gateway=FAKE_PAYMENTS)
         with database_state.assert_unchanged():
-            response = UserClient(app, ann.default_parameters, ann.phone).refill(
-                "10", requestId="r"
-            )
+            response = ann.with_app(app).refill("10", requestId="r")
         assert response.body == {"result": "0000", "message": None}
 
     def test_order_closed_while_it_is_placed_is_reopened_and_closed_again_later(
@@ -524,7 +508,7 @@ class TestSettings:
     ) -> None:
         create_order(buyer, requestId="r")
         app = new_app(coins__refill="order", payments__gateway=SECOND_FAKE_PAYMENTS)
-        response = UserClient(app, ann.default_parameters, ann.phone).refill("10", requestId="r")
+        response = ann.with_app(app).refill("10", requestId="r")
         assert (response.body, response.error) == (
             COINS_NOT_UPDATED,
             "refill; reason=upstream_failed",
@@ -546,14 +530,6 @@ class TestBalanceLimit:
         database_state.execute("UPDATE coin_slots SET amount = 0")
         assert notify_payment(app_with_payments, payments, payment) == 204
         assert database_state.coins(buyer) == 10
-
-
-def notify_payment_by_gateway(
-    app: App, gateway: DevelopmentPayments, payment: ProviderPayment
-) -> int:
-    """Send a notification signed by `gateway`; return the status of the response."""
-    headers, body = gateway.notification(payment)
-    return int(post_notification(app, headers, body).status_int)
 
 
 class TestPaymentPath:

@@ -13,7 +13,7 @@ from livebackend.gateways.streams import PiliV2
 from tests.support.api import ApiClient, App, UserClient
 from tests.support.database_state import DatabaseState
 from tests.support.fake_providers import ACCESS_KEY, SECRET_KEY, FakePiliV2
-from tests.support.fake_server import running_server
+from tests.support.fake_server import running_fake_server
 from tests.support.streams import go_live
 
 FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
@@ -23,7 +23,7 @@ INVALID_SIGNATURE = (403, "signature; reason=invalid_signature")
 @pytest.fixture
 def provider() -> Iterator[FakePiliV2]:
     provider = FakePiliV2()
-    with running_server(provider.server):
+    with running_fake_server(provider.server):
         yield provider
 
 

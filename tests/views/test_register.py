@@ -9,6 +9,7 @@ from livebackend.development.sms import DevelopmentSms
 from livebackend.services.code_verifiers import Purpose
 from tests.support.api import PASSWORD, ApiClient, App, UserClient
 from tests.support.database_state import DatabaseState
+from tests.support.pictures import upload
 
 PHONE = "13800000009"
 REGISTRATION = {"register": "1", "userId": PHONE, "password": PASSWORD}
@@ -260,40 +261,41 @@ class TestRegister:
         assert response.error == "userId; reason=already_registered"
 
     @pytest.mark.parametrize(
-        ("changed_parameters", "expected_error"),
+        ("name", "value", "reason"),
         [
-            ({"userId": ""}, "userId; reason=missing"),
-            ({"userId": "1380000000"}, "userId; reason=not_a_phone_number"),
-            ({"userId": "１３８００００００００９"}, "userId; reason=not_a_phone_number"),
-            ({"password": ""}, "password; reason=missing"),
-            ({"password": "abcd123"}, "password; reason=too_short; min=8"),
-            ({"password": "a1" * 65}, "password; reason=too_long; max=128"),
-            ({"password": "abcdefgh"}, "password; reason=weak_password"),
-            ({"password": "12345678"}, "password; reason=weak_password"),
-            ({"password": "abcdefg１"}, "password; reason=weak_password"),
-            ({"password": "abcd1234\0"}, "password; reason=control_character"),
-            ({"password": "abcd1234\n"}, "password; reason=control_character"),
-            ({"gender": "2"}, "gender; reason=invalid_value"),
-            ({"gender": "１"}, "gender; reason=invalid_value"),
-            ({"nickname": "n" * 33}, "nickname; reason=too_long; max=32"),
-            ({"nickname": "a\u0085"}, "nickname; reason=control_character"),
-            ({"nickname": "a\u202eb"}, "nickname; reason=control_character"),
-            ({"nickname": "   "}, "nickname; reason=missing"),
-            ({"headImage": "h" * 256}, "headImage; reason=too_long; max=255"),
-            ({"headImage": "a\tb"}, "headImage; reason=control_character"),
+            ("userId", "", "missing"),
+            ("userId", "1380000000", "not_a_phone_number"),
+            ("userId", "１３８００００００００９", "not_a_phone_number"),
+            ("password", "", "missing"),
+            ("password", "abcd123", "too_short; min=8"),
+            ("password", "a1" * 65, "too_long; max=128"),
+            ("password", "abcdefgh", "weak_password"),
+            ("password", "12345678", "weak_password"),
+            ("password", "abcdefg１", "weak_password"),
+            ("password", "abcd1234\0", "control_character"),
+            ("password", "abcd1234\n", "control_character"),
+            ("gender", "2", "invalid_value"),
+            ("gender", "１", "invalid_value"),
+            ("nickname", "n" * 33, "too_long; max=32"),
+            ("nickname", "a\u0085", "control_character"),
+            ("nickname", "a\u202eb", "control_character"),
+            ("nickname", "   ", "missing"),
+            ("headImage", "h" * 256, "too_long; max=255"),
+            ("headImage", "a\tb", "control_character"),
         ],
     )
     def test_registration_with_an_invalid_parameter_returns_0006(
         self,
-        changed_parameters: dict[str, str],
-        expected_error: str,
+        name: str,
+        value: str,
+        reason: str,
         api: ApiClient,
         database_state: DatabaseState,
     ) -> None:
         with database_state.assert_unchanged():
-            response = api.post("/register", **{**REGISTRATION, **changed_parameters})
+            response = api.post("/register", **{**REGISTRATION, name: value})
         assert (response.status, response.body) == (200, {"result": "0006", "message": None})
-        assert response.error == expected_error
+        assert response.error == f"{name}; reason={reason}"
 
     @pytest.mark.parametrize("name", ["userId", "password"])
     def test_registration_without_a_required_parameter_returns_0006(
@@ -328,7 +330,7 @@ class TestRegister:
     def test_registration_with_an_uploaded_picture_assigns_it_to_the_account(
         self, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        upload_response = api.post_form("/upload", {}, upload_files=[("img", "a.png", b"png")])
+        upload_response = upload(api, b"png")
         assert (
             api.post("/register", **REGISTRATION, headImage=upload_response.message).result
             == "0000"
@@ -389,7 +391,7 @@ class TestRequiredUploadedPicture:
     def test_registration_with_the_picture_of_another_account_returns_0006(
         self, api: ApiClient, database_state: DatabaseState
     ) -> None:
-        upload_response = api.post_form("/upload", {}, upload_files=[("img", "a.png", b"png")])
+        upload_response = upload(api, b"png")
         assert (
             api.post("/register", **REGISTRATION, headImage=upload_response.message).result
             == "0000"

@@ -16,7 +16,8 @@ from livebackend.gateways.streams import NginxRtmpStreams, PiliV1, PiliV2
 from tests.support.api import ApiClient, ApiResponse, App, UserClient, run_concurrently
 from tests.support.database_state import DatabaseState
 from tests.support.fake_providers import FakeNginxRtmp, FakePiliV1, FakePiliV2, FakeStreamProvider
-from tests.support.fake_server import FAILURE_MODES, running_server, unused_port
+from tests.support.fake_server import FAILURE_MODES, running_fake_server
+from tests.support.servers import free_port
 from tests.support.streams import STREAM_FIELDS, STREAM_HOSTS
 
 FAKE_PROVIDERS: dict[type, Callable[[], FakeStreamProvider]] = {
@@ -34,7 +35,7 @@ def gateway_class(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def provider(gateway_class: Any) -> Iterator[FakeStreamProvider]:
     provider = FAKE_PROVIDERS[gateway_class]()
-    with running_server(provider.server):
+    with running_fake_server(provider.server):
         yield provider
 
 
@@ -108,7 +109,7 @@ def test_go_live_when_the_provider_fails_returns_0009_within_5_s_and_opens_no_ro
     database_state: DatabaseState,
 ) -> None:
     provider.server.failure_mode = failure_mode
-    url = f"http://127.0.0.1:{unused_port()}" if failure_mode == "refused" else provider.server.url
+    url = f"http://127.0.0.1:{free_port()}" if failure_mode == "refused" else provider.server.url
     api = ApiClient(new_provider_app(gateway_class, url))
     ann, ben = api.register_user("13800000001"), api.register_user("13800000002")
     ann.befriend(ben)
@@ -322,7 +323,7 @@ def test_heartbeat_publish_url_depends_on_the_publish_security_setting(
     publish_security: str, new_provider_app: Callable[..., App], database_state: DatabaseState
 ) -> None:
     provider = FakePiliV2()
-    with running_server(provider.server):
+    with running_fake_server(provider.server):
         app = new_provider_app(
             PiliV2, provider.server.url, streams__publish_security=publish_security
         )

@@ -36,11 +36,16 @@ class OperationRefused(ApiError):
         super().__init__(f"{meaning}: {self.explain()}" if self.reason else meaning)
 
     def explain(self, *, chinese: bool = False) -> str:
-        """Return one text: the parameter's name and why it was rejected. English or Chinese."""
-        messages = REASON_MESSAGES.get(self.reason)
-        if messages is None:  # unknown to this version of the client
+        """Return the parameter's name and the error message, in English or Chinese.
+
+        Without the header, return the English meaning of the result code.
+        """
+        if not self.reason:
+            return RESULT_MEANINGS.get(self.code, "")
+        try:
+            message = REASON_MESSAGES[self.reason][chinese].format_map(self.limits)
+        except KeyError:  # a reason or a limit that this version of the client does not know
             return f"{self.parameter}: {self.reason}"
-        message = messages[chinese].format_map(self.limits)
         return f"{self.parameter}：{message}" if chinese else f"{self.parameter} {message}"
 
 

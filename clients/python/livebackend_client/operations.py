@@ -573,7 +573,7 @@ class Operations(BaseClient):
         )
 
     def balance(self) -> Balance:
-        """Coin balance.
+        """Get the coin balance.
 
         Result codes of errors: 0011 0012 0013
         """

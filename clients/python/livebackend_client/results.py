@@ -80,7 +80,7 @@ REASON_MESSAGES = {
         "过于简单，容易被猜中",
     ),
     "conflicting_parameters": (
-        "has another value than the parameter of the same meaning",
+        "differs from the parameter of the same meaning",
         "与同义参数的值不一致",
     ),
     "invalid_token": (
@@ -100,7 +100,7 @@ REASON_MESSAGES = {
         "不能对自己操作",
     ),
     "account_removed": (
-        "belongs to a deleted account",
+        "belongs to a removed account",
         "账号已注销",
     ),
     "room_open": (
@@ -152,7 +152,7 @@ REASON_MESSAGES = {
         "不是好友",
     ),
     "too_many_friends": (
-        "has {max} friends, the most allowed",
+        "belongs to a user with {max} friends, the most allowed",
         "好友数已达上限 {max}",
     ),
     "user_blocked": (
@@ -164,7 +164,7 @@ REASON_MESSAGES = {
         "拉黑人数已达上限 {max}",
     ),
     "unknown_message": (
-        "names no message of the user",
+        "is not the ID of a message of the user",
         "消息不存在",
     ),
     "message_ids_mismatch": (
@@ -176,7 +176,7 @@ REASON_MESSAGES = {
         "与该消息无关",
     ),
     "request_not_open": (
-        "names no open friend request",
+        "is not the ID of an open friend request",
         "好友申请不存在或已处理",
     ),
     "room_not_open": (

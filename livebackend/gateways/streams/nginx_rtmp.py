@@ -4,7 +4,6 @@ deploy/nginx-rtmp.conf configures the media server. The media server authorizes 
 the API's hook /nginx/hook, which is not part of this module.
 """
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -23,8 +22,6 @@ from livebackend.gateways.streams.stream_documents import (
     new_document,
     play_urls,
 )
-
-log = logging.getLogger(__name__)
 
 # The stream's JSON needs an expiry time, which nginx-rtmp does not have. 16 days is longer
 # than any room stays open.

@@ -30,7 +30,7 @@ export class CallLog {
   add({ side, name, path, fields, response, isExtension, quiet }) {
     const code = response.body?.result ?? String(response.status);
     const selector = Object.keys(fields).find((field) => fields[field] === "1" && field !== "gender");
-    const error = this.errorMessage(response);
+    const error = errorMessage(response.headers, this.reasons);
     const entry = element(
       "li",
       {},
@@ -78,10 +78,6 @@ export class CallLog {
   description(code) {
     const result = this.results[code];
     return result ? bilingual(result.description, result["x-zh"]) : null;
-  }
-
-  errorMessage(response) {
-    return errorMessage(response.headers, this.reasons);
   }
 }
 

@@ -6,7 +6,7 @@ import { bilingual, localize } from "../shared/language.js";
 import { avatar } from "./avatar.js";
 import { coinsTab } from "./coins.js";
 import { friendsTab } from "./friends.js";
-import { joinScreen } from "./registration.js";
+import { phoneNumberScreen } from "./registration.js";
 import { liveTab } from "./live.js";
 import { messagesTab } from "./messages.js";
 
@@ -36,7 +36,7 @@ export class Phone {
 
   start() {
     this.showProfile();
-    this.screen.replaceChildren(joinScreen(this));
+    this.screen.replaceChildren(phoneNumberScreen(this));
   }
 
   showProfile() {

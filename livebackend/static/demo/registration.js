@@ -7,7 +7,7 @@ import { button, field, form } from "./form.js";
 
 const PASSWORD = "harbour-42";
 
-export function joinScreen(phone) {
+export function phoneNumberScreen(phone) {
   const number = field(bilingual("Phone number", "手机号"), {
     name: "number",
     inputmode: "numeric",

@@ -12,7 +12,7 @@ const GIFTS = [
 ];
 const RETRY_MS = 2000;
 
-/** Whether a URL can exist: the development gateway uses `.example`, reserved by RFC 2606. */
+/** Whether a URL has a real host: the development gateway uses `.example` (RFC 2606). */
 function isReal(url) {
   return Boolean(url) && !new URL(url).hostname.endsWith(".example");
 }

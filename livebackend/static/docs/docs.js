@@ -12,7 +12,7 @@ function chapters(document) {
     for (const [name, operation] of Object.entries(post["x-operations"])) {
       if (operations.has(name)) continue;
       const request = document.components.schemas[`${name}.request`];
-      const [success] = document.components.schemas[`${name}.reply`].oneOf;
+      const [success] = document.components.schemas[`${name}.response`].oneOf;
       const returnsToken = success.properties.message["x-login-token"] === true;
       operations.set(name, { ...operation, name, path: operation.paths[0], request, returnsToken });
     }

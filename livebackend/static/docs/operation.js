@@ -12,7 +12,7 @@ export function operationSection(operation, tables) {
   const form = element("form", { class: "call", novalidate: true, autocomplete: "off" });
   const inputs = parameters(operation).map((parameter) => row(operation, parameter));
   const send = element("button", { class: "main-button", type: "submit" }, bilingual("Send", "发送"));
-  const output = element("div", { class: "reply", role: "status" });
+  const output = element("div", { class: "response-output", role: "status" });
   const fields = () => filledFields(operation, form);
   const code = snippets(operation, fields, form);
   form.append(...inputs, send);

@@ -31,16 +31,16 @@ export function startToken() {
   }
   const field = document.getElementById("token");
   const hint = document.getElementById("token-hint");
-  const updateHint = () => {
+  const updateStatusText = () => {
     if (!token) hint.textContent = localized("Filled in when you log in below.", "在下方登录后自动填入。");
     else if (isFresh) hint.textContent = localized("Saved from the login response and filled into every form.", "已从登录响应中保存，并填入各表单。");
     else hint.textContent = localized("Saved until this tab is closed.", "保存至关闭此标签页。");
   };
   onToken((value) => {
     if (field.value !== value) field.value = value;
-    updateHint();
+    updateStatusText();
   });
-  onLanguageChange(updateHint);
+  onLanguageChange(updateStatusText);
   localize(field, "placeholder", "not logged in", "尚未登录");
   field.addEventListener("input", () => storeToken(field.value.trim()));
   document.getElementById("forget").addEventListener("click", () => storeToken(""));

@@ -10,7 +10,7 @@ export function errorMessage(headers, reasons) {
   const { reason, ...limits } = Object.fromEntries(fields.map((field) => field.split("=")));
   const messages = reasons[reason];
   if (!messages) return document.createTextNode(header);
-  const withLimits = (message) => message.replace(/\{(\w+)\}/g, (_, name) => limits[name]);
+  const withLimits = (message) => message.replace(/\{(\w+)\}/g, (placeholder, name) => limits[name] ?? placeholder);
   return bilingual(
     `${parameter} ${withLimits(messages.description)}`,
     `${parameter}：${withLimits(messages["x-zh"])}`,

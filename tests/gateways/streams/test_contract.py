@@ -31,7 +31,8 @@ from tests.support.fake_providers import (
     FakeStream,
     FakeStreamProvider,
 )
-from tests.support.fake_server import FAILURE_MODES, running_server, unused_port
+from tests.support.fake_server import FAILURE_MODES, running_fake_server
+from tests.support.servers import free_port
 from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
 from tests.support.streams import STREAM_FIELDS, STREAM_HOSTS, provider_settings
 
@@ -62,7 +63,7 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
         yield Case(development_gateway, development_gateway)
         return
     provider = FAKE_PROVIDERS[request.param]()
-    with running_server(provider.server) as server:
+    with running_fake_server(provider.server) as server:
         yield Case(new_gateway(request.param, server.url), provider)
 
 
@@ -70,7 +71,7 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
 def remote_case(request: pytest.FixtureRequest) -> Iterator[Case]:
     """A gateway that calls its provider over HTTP."""
     provider = FAKE_PROVIDERS[request.param]()
-    with running_server(provider.server) as server:
+    with running_fake_server(provider.server) as server:
         yield Case(new_gateway(request.param, server.url), provider)
 
 
@@ -209,9 +210,9 @@ def test_every_provider_failure_raises_stream_failed_within_4_s(
     failure_mode: str, gateway_class: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     provider = FAKE_PROVIDERS[gateway_class]()
-    with running_server(provider.server) as server:
+    with running_fake_server(provider.server) as server:
         server.failure_mode = failure_mode
-        url = f"http://127.0.0.1:{unused_port()}" if failure_mode == "refused" else server.url
+        url = f"http://127.0.0.1:{free_port()}" if failure_mode == "refused" else server.url
         streams = new_gateway(gateway_class, url)
         # `live_publishers` must fail as well, and not report the stream as offline.
         (error,), _ = run_concurrently(
@@ -239,17 +240,17 @@ class TestPili:
     def provider(self, gateway_class: Any) -> FakeStreamProvider:
         return FAKE_PROVIDERS[gateway_class]()
 
-    def test_unknown_hub_raises_stream_failed(self, gateway_class: Any) -> None:
+    def test_wrong_hub_raises_stream_failed(self, gateway_class: Any) -> None:
         provider = self.provider(gateway_class)
         provider.reported_hub = "another"
-        with running_server(provider.server) as server:
+        with running_fake_server(provider.server) as server:
             failure_within_4_s(
                 lambda: new_gateway(gateway_class, server.url).create(KEY, PUBLISH_KEY)
             )
 
     def test_existing_stream_name_raises_stream_exists(self, gateway_class: Any) -> None:
         provider = self.provider(gateway_class)
-        with running_server(provider.server) as server:
+        with running_fake_server(provider.server) as server:
             streams = new_gateway(gateway_class, server.url)
             streams.create(KEY, PUBLISH_KEY)
             assert (
@@ -258,7 +259,7 @@ class TestPili:
 
     def test_wrong_secret_key_raises_not_authorized(self, gateway_class: Any) -> None:
         provider = self.provider(gateway_class)
-        with running_server(provider.server) as server:
+        with running_fake_server(provider.server) as server:
             settings = {
                 **REQUIRED_SETTINGS,
                 **provider_settings(server.url),
@@ -272,7 +273,7 @@ class TestPili:
 
     def test_failed_create_is_not_retried(self, gateway_class: Any) -> None:
         provider = self.provider(gateway_class)
-        with running_server(provider.server) as server:
+        with running_fake_server(provider.server) as server:
             server.failure_mode = "cut off"
             failure_within_4_s(
                 lambda: new_gateway(gateway_class, server.url).create(KEY, PUBLISH_KEY)
@@ -282,7 +283,7 @@ class TestPili:
     def test_request_id_of_the_provider_is_logged(
         self, gateway_class: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
-        with running_server(self.provider(gateway_class).server) as server:
+        with running_fake_server(self.provider(gateway_class).server) as server:
             new_gateway(gateway_class, server.url).create(KEY, PUBLISH_KEY)
         assert "X-Reqid fake-1" in caplog.text
 
@@ -296,7 +297,7 @@ class TestPili:
     def test_provider_gets_no_request_after_three_consecutive_failures(
         self, gateway_class: Any
     ) -> None:
-        with running_server(self.provider(gateway_class).server) as server:
+        with running_fake_server(self.provider(gateway_class).server) as server:
             server.failure_mode = "cut off"
             streams = new_gateway(gateway_class, server.url)
             for _ in range(6):
@@ -308,7 +309,7 @@ class TestPiliV1:
     @pytest.mark.parametrize("security", ["none", "expiry", "expiry_sk", "dynamic"])
     def test_publish_url_follows_the_security_of_the_hub(self, security: str) -> None:
         provider = FakePiliV1(reported_security=security)
-        with running_server(provider.server) as server:
+        with running_fake_server(provider.server) as server:
             streams = new_gateway(PiliV1, server.url)
             document = streams.create(KEY, PUBLISH_KEY).document
             assert document["publishSecurity"] == security
@@ -318,7 +319,7 @@ class TestPiliV1:
 
     def test_unknown_publish_security_raises_stream_failed(self) -> None:
         provider = FakePiliV1(reported_security="magic")
-        with running_server(provider.server) as server:
+        with running_fake_server(provider.server) as server:
             failure_within_4_s(lambda: new_gateway(PiliV1, server.url).create(KEY, PUBLISH_KEY))
 
     def test_response_of_2015_without_some_hosts_is_accepted(self) -> None:
@@ -332,7 +333,7 @@ class TestPiliV1:
             return document
 
         provider.document = old_document  # type: ignore[method-assign]
-        with running_server(provider.server) as server:
+        with running_fake_server(provider.server) as server:
             stream = new_gateway(PiliV1, server.url).create(KEY, PUBLISH_KEY)
         assert {key: type(value) for key, value in stream.document.items()} == STREAM_FIELDS
         assert {
@@ -349,7 +350,7 @@ class TestPiliV2:
     def test_disabling_a_deleted_stream_creates_it_first(self) -> None:
         """Otherwise, publishing to a valid publish URL would create an enabled stream."""
         provider = FakePiliV2()
-        with running_server(provider.server) as server:
+        with running_fake_server(provider.server) as server:
             streams = new_gateway(PiliV2, server.url)
             streams.create(KEY, PUBLISH_KEY)
             provider.drop_stream(KEY)
@@ -358,7 +359,7 @@ class TestPiliV2:
             assert streams.live_publishers([KEY]) == {}
 
     def test_creation_time_has_the_format_of_the_api_document(self) -> None:
-        with running_server(FakePiliV2().server) as server:
+        with running_fake_server(FakePiliV2().server) as server:
             document = new_gateway(PiliV2, server.url).create(KEY, PUBLISH_KEY).document
         assert document["createdAt"] == "2017-01-06T10:28:45.000+08:00"
         assert document["expireAt"] == "2017-01-21T10:28:45.000000+08:00"
@@ -379,7 +380,7 @@ class TestPiliV2:
 class TestNginxRtmpStreams:
     def test_live_stream_has_the_connection_id_of_its_publisher(self) -> None:
         nginx = FakeNginxRtmp()
-        with running_server(nginx.server) as server:
+        with running_fake_server(nginx.server) as server:
             nginx.start_publishing(KEY)
             assert new_gateway(NginxRtmpStreams, server.url).live_publishers([KEY, "abc"]) == {
                 KEY: "7"
@@ -388,7 +389,7 @@ class TestNginxRtmpStreams:
     def test_disable_fails_if_the_server_does_not_drop_the_publisher(self) -> None:
         """After a reload, the new nginx worker cannot drop publishers of the old worker."""
         nginx = FakeNginxRtmp()
-        with running_server(nginx.server) as server:
+        with running_fake_server(nginx.server) as server:
             nginx.start_publishing(KEY)
             nginx.streams = _UndroppableStreams(nginx.streams)
             with pytest.raises(StreamFailed, match="did not disconnect the publisher"):
@@ -396,7 +397,7 @@ class TestNginxRtmpStreams:
 
     def test_publisher_that_sends_no_data_is_not_live(self) -> None:
         nginx = FakeNginxRtmp()
-        with running_server(nginx.server) as server:
+        with running_fake_server(nginx.server) as server:
             nginx.streams[KEY] = FakeStream(is_publishing=False)
             streams = new_gateway(NginxRtmpStreams, server.url)
             assert streams.live_publishers([KEY]) == {}
@@ -406,7 +407,7 @@ class TestNginxRtmpStreams:
     def test_statistics_with_xml_entities_are_rejected(self) -> None:
         nginx = FakeNginxRtmp()
         nginx.stat = lambda: '<!DOCTYPE x [<!ENTITY a "b">]><rtmp/>'  # type: ignore[method-assign]
-        with running_server(nginx.server) as server:
+        with running_fake_server(nginx.server) as server:
             failure_within_4_s(
                 lambda: new_gateway(NginxRtmpStreams, server.url).live_publishers([KEY])
             )

@@ -68,7 +68,10 @@ def _check_column_names(column_names: list[str]) -> None:
 
 
 def _entries(row: Row) -> Iterator[BillEntry]:
-    """Yield the payment or refund of a row; nothing for a revoked or failed one."""
+    """Yield the payment or refund of a row, or nothing if it is revoked or failed.
+
+    Raises ValueError for an unknown state.
+    """
     order_id, payment_id, state = row["商户订单号"], row["微信订单号"], row["交易状态"]
     fen = _fen(row, _PAID_AMOUNT_COLUMNS)
     if state == "SUCCESS":

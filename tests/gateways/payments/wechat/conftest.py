@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 from livebackend.config.settings import Settings
 from livebackend.gateways.payments.wechat.client import API_URL
 from livebackend.gateways.payments.wechat.gateway import WechatPayments
+from tests.support.settings import REQUIRED_SETTINGS
 from tests.support.wechat_server import (
     API_KEY,
     APP_ID,
@@ -75,16 +76,8 @@ def new_gateway() -> NewGateway:
     """A function that creates a gateway from settings, optionally with fake clocks."""
 
     def create(settings: dict[str, str], **clocks: Callable[[], float]) -> WechatPayments:
-        required_settings = {
-            "database.url": "embedded",
-            "data.dir": "/tmp/x",
-            "secrets": "s" * 32,
-            "passwords.pepper": "p" * 32,
-            "http.public_url": "https://live.example",
-            "streams.gateway": "tests.support.fake_gateways.RecordingStreams",
-        }
         return WechatPayments.from_settings(
-            Settings.load({**required_settings, **settings}, {}), **clocks
+            Settings.load({**REQUIRED_SETTINGS, **settings}, {}), **clocks
         )
 
     return create

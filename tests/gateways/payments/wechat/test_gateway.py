@@ -545,7 +545,7 @@ def test_refill_is_ordered_paid_and_booked(
         payments__gateway=wechat_payments,
         **gateway_settings,
     )
-    order = UserClient(app, ann.default_parameters, ann.phone).refill("50").message
+    order = ann.with_app(app).refill("50").message
     assert order["pay"]["prepayid"] == "wx-prepaid-1"
     notification_fields = {"signing_key_id": PUBLIC_KEY_ID, "out_trade_no": order["orderId"]}
     for headers, body, status in [
