@@ -18,13 +18,13 @@ IN_VENV = .venv/bin/python -m
 # uv compiles the lock files in requirements/.
 UV = uv==0.13.9
 
-.PHONY: help run test test-fast media-test browser-test deployment-test screenshots ledger-crash-test crash-test mutants bench bench-ledger bench-ledger-scale profile install lock client lint format types imports clean
+.PHONY: help run test test-fast media-test browser-test deployment-test screenshots ledger-crash-test crash-test mutants bench bench-ledger bench-ledger-scale profile install lock client docs lint format types imports clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
 
 run: .venv/installed-development ## serve on http://HOST:PORT with an embedded PostgreSQL, until Ctrl-C
-	@echo "livebackend starts on http://$(HOST):$(PORT). When it is ready, try:"
+	@echo "livebackend starts; Ctrl-C stops it. First request:"
 	@echo "  curl -d token=13800000001 http://127.0.0.1:$(PORT)/register"
 	@exec $(IN_VENV) pyramid.scripts.pserve development.ini host=$(HOST) port=$(PORT)
 
@@ -59,9 +59,9 @@ browser-test: .venv/installed-browser ## run the tests in Debian's Chromium: apt
 screenshots: .venv/installed-browser ## recreate the pictures in docs/screenshots
 	@exec $(IN_VENV) pytest tests/browser -k 'befriend or docs_forms' --screenshots docs/screenshots
 
-# On Debian: apt install nginx openssl curl faketime docker-compose systemd. The tests with a full
+# On Debian: apt install nginx openssl curl jq faketime docker-compose systemd. The tests with a full
 # disk and a wrong clock need root.
-deployment-test: .venv/installed-development ## test docs/operations.md and the files in deploy/
+deployment-test: .venv/installed-development ## run the commands of README.md and docs/, and test deploy/
 	@exec $(IN_VENV) pytest tests/deployment $(ARGS)
 
 install: .venv/installed-development ## create .venv
@@ -83,6 +83,9 @@ bench: .venv/installed-bench ## measure every operation against the baseline and
 
 profile: .venv/installed-bench ## profile an operation: make profile OP=friendlist
 	@PYTHONWARNINGS=ignore exec $(IN_VENV) bench.profile $(OP)
+
+docs: .venv/installed-development ## update the generated tables in docs/
+	@$(IN_VENV) tools.generate_docs
 
 types: .venv/installed-development ## check the types
 	@$(IN_VENV) mypy

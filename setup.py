@@ -48,15 +48,18 @@ WECHAT = ["wechatpayv3>=2,<3"]
 # Everything that pytest needs.
 TESTING = [
     *WECHAT,
+    "Babel>=2.17,<3",
     "cryptography>=45,<51",
     "hypothesis>=6.130,<7",
     "jsonschema>=4.23,<5",
+    "markdown-it-py>=3,<5",
     "openapi-spec-validator>=0.7.2,<1",
     "packaging>=25,<27",
     "pytest>=8.4,<10",
     "pytest-cov>=7,<8",
     "pytest-timeout>=2.4,<3",
     "pytest-xdist>=3.7,<4",
+    "PyYAML>=6,<7",
     "WebTest>=3.0.4,<4",
 ]
 # The checks of CI that are not tests.
@@ -103,7 +106,6 @@ setup(
         "livebackend": ["py.typed", "production.ini", "static/*", "static/*/*"],
         "livebackend.api": ["templates/*"],
         "livebackend.services": ["common_passwords.txt"],
-        "livebackend.migrations": ["script.py.mako"],
     },
     install_requires=SERVER,
     extras_require={
@@ -115,6 +117,7 @@ setup(
     },
     entry_points={
         "paste.app_factory": ["main = livebackend:main"],
+        "paste.server_factory": ["development = livebackend.development.server:server_factory"],
         "console_scripts": ["livebackend = livebackend.cli:main"],
     },
 )

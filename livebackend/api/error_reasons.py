@@ -137,8 +137,8 @@ class ErrorReason(StrEnum):
     TOO_LARGE = "too_large", "has more than {max} bytes", "超过 {max} 字节"
     TOO_MANY_FIELDS = "too_many_fields", "has more than {max} fields", "字段数超过 {max}"
     DUPLICATE_PARAMETER = "duplicate_parameter", "occurs more than once", "参数重复"
-    NO_SELECTOR = "no_selector", "selects no operation", "未选择操作"
-    SEVERAL_SELECTORS = "several_selectors", "selects several operations", "同时选择了多个操作"
+    NO_SELECTOR = "no_selector", "selects no operation", "未选择接口"
+    SEVERAL_SELECTORS = "several_selectors", "selects several operations", "同时选择了多个接口"
     QUERY_NOT_ALLOWED = (
         "query_not_allowed",
         "is not allowed; use the form",

@@ -46,8 +46,8 @@ _HEADERS: dict[str, tuple[str, dict[str, str]]] = {
 }
 # HTTP statuses of invalid requests, with descriptions in English and Chinese.
 _INVALID_REQUEST_STATUSES = {
-    "400": ("malformed form, or two operations selected", "表单格式错误，或同时选择了两个操作"),
-    "404": ("unknown path, or no operation selected", "路径不存在，或未选择操作"),
+    "400": ("malformed form, or two operations selected", "表单格式错误，或同时选择了两个接口"),
+    "404": ("unknown path, or no operation selected", "路径不存在，或未选择接口"),
     "405": ("method other than POST", "请求方法不是 POST"),
     "413": ("body too large", "请求体过大"),
     "415": ("body is not a form in UTF-8", "请求体不是 UTF-8 编码的表单"),

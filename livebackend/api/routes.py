@@ -52,5 +52,6 @@ def includeme(config: Configurator) -> None:
     config.add_route("picture", "/pictures/{folder:[0-9a-f]{32}}/{name}")
     config.add_route("pili", "/pili/callback")
     config.add_route("nginx", HOOK_PATH)
+    config.add_route("home", "/")
     config.add_route("page", r"/{page:openapi\.json|docs|demo}")
     config.add_route("static", "/static/{digest}/{subpath:.+}")

@@ -43,6 +43,8 @@ def request_id_tween_factory(handler: Handler, registry: Any) -> Handler:
 
     def tween(request: Request) -> Any:
         is_proxied = resolver.is_from_trusted_proxy(request)
+        if is_proxied and _came_by_https(request):
+            request.scheme = "https"  # for the URLs of redirects
         received_id = request.headers.get("X-Request-Id", "")
         is_accepted = is_proxied and _REQUEST_ID.fullmatch(received_id)
         response_id = received_id if is_accepted else os.urandom(16).hex()

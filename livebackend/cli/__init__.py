@@ -16,6 +16,7 @@ from livebackend.cli.user import user
 
 
 @click.group()
+@click.version_option(package_name="livebackend", message="%(prog)s %(version)s")
 def main() -> None:
     """Run and administer a livebackend server."""
 

@@ -24,7 +24,7 @@ LIVEBACKEND_PASSWORDS_PEPPER="{pepper}"
 LIVEBACKEND_SMS_TEMPLATE=
 LIVEBACKEND_QINIU_ACCESS_KEY=
 LIVEBACKEND_QINIU_SECRET_KEY=
-# Dotted name of the stream gateway class; see Streams in the README.
+# Dotted name of the stream gateway class; see docs/streaming.md.
 LIVEBACKEND_STREAMS_GATEWAY=
 """
 _NEXT_STEPS = """\

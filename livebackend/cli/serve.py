@@ -26,6 +26,7 @@ from livebackend.config.errors import SettingsError
 from livebackend.config.settings import Settings, with_default_public_url
 from livebackend.container import Services, checked_settings, open_database
 from livebackend.database.migrations import check_migrated, migrate
+from livebackend.monitoring.startup_checks import check_port_is_free
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def serve(ini: Path, host: str | None, port: str | None) -> None:
         if settings.database_migrate:
             migrate(database)
         check_migrated(database)
-        _check_port_is_free(address)
+        check_port_is_free(*address)
         database.engine.dispose()
         workers = settings.server_workers or os.cpu_count() or 1
         log.info("server: starting %d workers on http://%s:%d", workers, *address)
@@ -105,22 +106,6 @@ def _granian_server(settings: Settings, address: tuple[str, int], workers: int) 
         log_level=LogLevels.error,
         log_dictconfig=_GRANIAN_LOGGING,
     )
-
-
-def _check_port_is_free(address: tuple[str, int]) -> None:
-    """Raise SettingsError if another process listens on the address.
-
-    The workers bind the address with SO_REUSEPORT, which succeeds even if another process listens.
-    """
-    host, port = address
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise SettingsError(
-                f"host, port: cannot listen on {host}:{port}: {error.strerror}"
-            ) from None
 
 
 def load_app(

@@ -1,6 +1,7 @@
-"""Checks of the database and the data folder before the server starts."""
+"""Checks of the port, the database and the data folder before the server starts."""
 
 import os
+import socket
 from pathlib import Path
 
 from livebackend.config.errors import SettingsError
@@ -14,6 +15,22 @@ def folder_errors(folder: Path) -> tuple[str, ...]:
     if existing_folder.is_dir() and os.access(existing_folder, os.W_OK | os.X_OK):
         return ()
     return (f"data.dir: {folder} is not writable",)
+
+
+def check_port_is_free(host: str, port: int) -> None:
+    """Raise SettingsError if the server cannot listen on the address.
+
+    A worker of `livebackend serve` binds the address with SO_REUSEPORT, which succeeds even if
+    another process listens.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SettingsError(
+                f"host, port: cannot listen on {host}:{port}: {error.strerror}"
+            ) from None
 
 
 def database_errors(url: str, *, reachable_only: bool) -> tuple[str, ...]:

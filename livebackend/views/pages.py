@@ -1,7 +1,8 @@
-"""/openapi.json, /docs and /demo, and the static files that they load."""
+"""/openapi.json, /docs and /demo, the static files that they load, and the redirect from /."""
 
 import mimetypes
 
+from pyramid.httpexceptions import HTTPFound
 from pyramid.response import Response
 from pyramid.static import static_view
 from pyramid.view import view_config
@@ -16,6 +17,15 @@ mimetypes.add_type("text/javascript", ".js")
 mimetypes.add_type("font/woff2", ".woff2")
 
 serve_static = static_view("livebackend:static", use_subpath=True, cache_max_age=None)
+
+
+@view_config(route_name="home")
+def home(request: Request) -> Response:
+    """Redirect to /docs; 404 if the settings disable it."""
+    require_method(request, "GET", "HEAD")
+    if "docs" not in request.registry.pages:
+        raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH)
+    return HTTPFound("/docs")
 
 
 @view_config(route_name="page")

@@ -207,12 +207,29 @@ def test_production_settings_enable_the_docs_page_and_disable_the_demo_page(
     assert browser.get("/demo", status=404).json["result"] == "0003"
 
 
+def test_root_redirects_to_the_docs_page(browser: Any) -> None:
+    response = browser.get("/", status=302)
+    assert response.headers["Location"] == "http://localhost/docs"
+    assert browser.post("/", status=405).headers["Allow"] == "GET, HEAD"
+
+
+def test_redirect_behind_a_proxy_with_https_keeps_https(new_app: Callable[..., App]) -> None:
+    browser = TestApp(new_app(http__trusted_proxies="127.0.0.1"))
+    response = browser.get(
+        "/",
+        headers={"X-Forwarded-Proto": "https", "Host": "live.example"},
+        extra_environ={"REMOTE_ADDR": "127.0.0.1"},
+        status=302,
+    )
+    assert response.headers["Location"] == "https://live.example/docs"
+
+
 def test_settings_can_disable_the_docs_and_demo_pages(
     new_app: Callable[..., App], static_url_path: str
 ) -> None:
     app = new_app(docs__enabled="false", demo__enabled="false")
     assert app.registry.pages == {}
-    for path in ("/docs", "/openapi.json", "/demo", f"{static_url_path}/docs/docs.js"):
+    for path in ("/", "/docs", "/openapi.json", "/demo", f"{static_url_path}/docs/docs.js"):
         assert TestApp(app).get(path, status=404).json["result"] == "0003"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg2
 import requests
-import waitress  # type: ignore[import-untyped]
+import waitress
 from sqlalchemy.engine.default import DefaultDialect
 
 from livebackend.development.payments import DevelopmentPayments

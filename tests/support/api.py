@@ -227,7 +227,8 @@ def check_response(event: Any) -> None:
     # Responses to health checks, and responses with status 204, have no envelope.
     if request.environ["PATH_INFO"] in ("/healthz", "/readyz") or response.status_int == 204:
         return
-    if response.status_int < 400 and request.matched_route.name in ("picture", "page", "static"):
+    file_routes = ("home", "page", "picture", "static")
+    if response.status_int < 400 and request.matched_route.name in file_routes:
         return
     body = json.loads(response.body)
     document = request.registry.pages.get("openapi.json")
