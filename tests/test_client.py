@@ -1,7 +1,6 @@
 """Tests of the Python client with a real server and with prepared responses."""
 
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -27,6 +26,7 @@ from livebackend_client import (
 )
 from tests.support.api import PASSWORD
 from tests.support.application import DEVELOPMENT_INI
+from tests.support.markdown import DOCS, Page
 from tests.support.servers import running_server
 from tools.generate_client import declared_operations, generate_modules
 
@@ -133,9 +133,10 @@ def test_explanation_of_an_error_of_another_server_version(
 
 
 @pytest.mark.processes
-def test_client_example_in_readme_prints_the_documented_error(address: str) -> None:
-    readme = DEVELOPMENT_INI.with_name("README.md").read_text("utf-8")
-    (example_script,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+def test_client_example_in_the_documentation_prints_the_documented_error(address: str) -> None:
+    example_script = next(
+        script for script in Page(DOCS / "clients.md").fences("python") if "ann.send_gift" in script
+    )
     register_client(address, ANN_PHONE).add(
         userId=register_client(address, BEN_PHONE).search(userId=BEN_PHONE)[0]["userId"]
     )

@@ -1,4 +1,4 @@
-"""Tests of the Dockerfiles and compose.yaml in deploy/, without a Docker daemon."""
+"""Tests of the Dockerfiles and the two compose files, without a Docker daemon."""
 
 import json
 import os
@@ -7,10 +7,13 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.machine import ROOT, free_ports
 from tests.support.servers import hardened_settings
@@ -87,7 +90,9 @@ def test_files_copied_into_the_image_exist_and_are_in_the_build_context() -> Non
             assert (ROOT / source).exists()
             assert f"!{source}" in context_patterns
     # setup.py reads these files, so the build context must contain them.
-    needed_files = {"setup.py", "README.md", "pyproject.toml", "livebackend", "migrations"}
+    needed_files = {
+        *("setup.py", "README.md", "LICENSE", "pyproject.toml", "livebackend", "migrations"),
+    }
     assert {f"!{name}" for name in needed_files} <= set(context_patterns)
 
 
@@ -155,7 +160,55 @@ def test_dockerfile_commands_build_a_server_that_starts_and_stops(
         assert server.wait(timeout=20) == 0
 
 
+class TestFirstTry:
+    """Tests of compose.yaml in the top-level folder."""
+
+    def test_compose_file_is_valid_and_publishes_only_a_loopback_port(self) -> None:
+        command = ["docker-compose", "--file", str(ROOT / "compose.yaml"), "config", "--services"]
+        completed = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert completed.returncode == 0, completed.stderr
+        assert set(completed.stdout.split()) == {"app", "database"}
+        services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+        assert services["app"]["ports"] == ["127.0.0.1:6543:6543"]
+        assert "ports" not in services["database"]
+
+    def test_command_and_environment_start_a_server_in_spec_mode(
+        self, tmp_path: Path, new_database: Callable[[str], str]
+    ) -> None:
+        app = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["app"]
+        assert "./development.ini:/etc/livebackend/development.ini:ro" in app["volumes"]
+        environment = app["environment"] | {
+            "LIVEBACKEND_DATABASE_URL": new_database("first_try"),
+            "LIVEBACKEND_DATA_DIR": str(tmp_path / "data"),
+        }
+        (port,) = free_ports(1)
+        ini = str(ROOT / "development.ini")
+        arguments = [
+            ini if word == "/etc/livebackend/development.ini" else word for word in app["command"]
+        ]
+        server = subprocess.Popen(
+            [sys.executable, "-m", "livebackend.cli", *arguments, "--port", str(port)],
+            env=os.environ | environment,
+            cwd=tmp_path,
+        )
+        try:
+            request = ["curl", "--silent", "--retry", "60", "--retry-delay", "1"]
+            request += ["--retry-all-errors", "--data", "token=13800000001"]
+            response = subprocess.run(
+                [*request, f"http://127.0.0.1:{port}/register"], capture_output=True, check=True
+            )
+        finally:
+            server.terminate()
+            assert server.wait(timeout=20) == 0
+        # In spec mode, the response contains the code.
+        envelope = json.loads(response.stdout)
+        assert envelope["result"] == "0000"
+        assert re.fullmatch("[0-9]{4}", envelope["message"])
+
+
 class TestCompose:
+    """Tests of deploy/compose.yaml."""
+
     def test_compose_file_is_valid(self, tmp_path: Path) -> None:
         shutil.copytree(DEPLOY, tmp_path / "deploy")
         for name in ("livebackend.env", "database.env"):

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from livebackend.database.engine import Database
 from livebackend.development.embedded_postgres import EmbeddedPostgres
-from tests.support.machine import ROOT, Machine, Shell, machine
+from tests.support.machine import ROOT, Machine, Shell, fill_in_settings, machine
 
 DOCUMENT = ROOT / "docs" / "operations.md"
 # Prefixes of the commands that the test skips, each with the reason.
@@ -26,20 +26,6 @@ SKIPPED_COMMANDS = {
     "echo 'server other.example": "needs another host",
     "docker": "needs a Docker daemon",
 }
-# These settings replace the settings without a value in livebackend.env. They select gateways that
-# need no access keys.
-SETTINGS = """
-LIVEBACKEND_GATEWAYS_ALLOW_DEVELOPMENT=true
-LIVEBACKEND_SMS_GATEWAY=livebackend.development.sms.DevelopmentSms
-LIVEBACKEND_STREAMS_GATEWAY=livebackend.development.streams.DevelopmentStreams
-LIVEBACKEND_REGISTER_VERIFIED_PHONE=optional
-LIVEBACKEND_COINS_ALLOW_FREE_REFILL=true
-LIVEBACKEND_COINS_REFILL=direct
-LIVEBACKEND_LIMITS_SEARCH=
-LIVEBACKEND_LIMITS_REFILL=
-LIVEBACKEND_PASSWORDS_COST=4
-LIVEBACKEND_PASSWORDS_MAX_CONCURRENT=4
-"""
 PHONE, PASSWORD = "13800000001", "harbour-42"
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
@@ -121,17 +107,7 @@ class Scenario:
             thread.join()
 
     def after_init(self) -> None:
-        file = self.machine.root / "etc/livebackend/livebackend.env"
-        database = self.postgres.url("livebackend")
-        lines = [
-            f'LIVEBACKEND_DATABASE_URL="{database}"'
-            if line.startswith("LIVEBACKEND_DATABASE_URL")
-            else line
-            for line in file.read_text().splitlines()
-            if not line.endswith("=")  # removes a setting without a value
-        ]
-        metrics_address = f"LIVEBACKEND_METRICS_ADDRESS=127.0.0.1:{self.machine.ports['6544']}\n"
-        file.write_text("\n".join(lines) + SETTINGS + metrics_address)
+        fill_in_settings(self.machine, self.postgres)
 
     def after_install(self) -> None:
         """Register a user, buy coins, go live, and store a picture."""

@@ -24,6 +24,20 @@ RELOCATED_PATHS = (
     *("/etc/livebackend", "/etc/nginx", "/etc/systemd/system", "/opt/livebackend"),
     *("/run/livebackend", "/var/backups/livebackend", "/var/lib/livebackend"),
 )
+# These settings replace the settings without a value in livebackend.env. They select gateways that
+# need no access keys.
+_SETTINGS = """
+LIVEBACKEND_GATEWAYS_ALLOW_DEVELOPMENT=true
+LIVEBACKEND_SMS_GATEWAY=livebackend.development.sms.DevelopmentSms
+LIVEBACKEND_STREAMS_GATEWAY=livebackend.development.streams.DevelopmentStreams
+LIVEBACKEND_REGISTER_VERIFIED_PHONE=optional
+LIVEBACKEND_COINS_ALLOW_FREE_REFILL=true
+LIVEBACKEND_COINS_REFILL=direct
+LIVEBACKEND_LIMITS_SEARCH=
+LIVEBACKEND_LIMITS_REFILL=
+LIVEBACKEND_PASSWORDS_COST=4
+LIVEBACKEND_PASSWORDS_MAX_CONCURRENT=4
+"""
 _NGINX_CONF = """\
 daemon on; worker_processes 1; pid nginx.pid; error_log error.log warn;
 events {{ worker_connections 1024; }}
@@ -186,6 +200,20 @@ class Shell:
 
     def close(self) -> None:
         self._bash.communicate(timeout=30)
+
+
+def fill_in_settings(test_machine: Machine, postgres: EmbeddedPostgres) -> None:
+    """Complete the file livebackend.env that `livebackend init` wrote, as an operator does."""
+    file = test_machine.root / "etc/livebackend/livebackend.env"
+    lines = [
+        f'LIVEBACKEND_DATABASE_URL="{postgres.url("livebackend")}"'
+        if line.startswith("LIVEBACKEND_DATABASE_URL")
+        else line
+        for line in file.read_text().splitlines()
+        if not line.endswith("=")  # removes a setting without a value
+    ]
+    metrics_address = f"LIVEBACKEND_METRICS_ADDRESS=127.0.0.1:{test_machine.ports['6544']}\n"
+    file.write_text("\n".join(lines) + _SETTINGS + metrics_address)
 
 
 @contextmanager
