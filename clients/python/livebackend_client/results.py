@@ -261,11 +261,11 @@ REASON_MESSAGES = {
     ),
     "no_selector": (
         "selects no operation",
-        "未选择操作",
+        "未选择接口",
     ),
     "several_selectors": (
         "selects several operations",
-        "同时选择了多个操作",
+        "同时选择了多个接口",
     ),
     "query_not_allowed": (
         "is not allowed; use the form",
