@@ -1,6 +1,7 @@
 """Tests of the content and the form of single pages."""
 
 import re
+from importlib.metadata import version
 from pkgutil import resolve_name
 
 import pytest
@@ -95,6 +96,15 @@ def test_tests_of_ledger_guarantees_in_the_coins_page_exist() -> None:
                 assert f"\n{name.removeprefix('make ')}:" in makefile
             else:
                 assert f"def {name}(" in test_sources, name
+
+
+def test_installed_version_is_in_the_changelog_and_in_the_upgrading_page() -> None:
+    installed_version = version("livebackend")
+    assert f"\n## {installed_version} - 20" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    table = Page(DOCS / "upgrading.md").section("Versions")
+    assert re.search(
+        rf"^\| {re.escape(installed_version)} \| [0-9a-f]{{7,}} \|", table, re.MULTILINE
+    )
 
 
 def test_upgrading_page_lists_every_renamed_setting() -> None:
