@@ -19,17 +19,12 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from livebackend.database import rate_limit_storage
+from livebackend.database import rate_limit_counters
 
 SECRET = os.environ["LIVEBACKEND_SECRETS"]
 DATABASE_URL = os.environ["LIVEBACKEND_DATABASE_URL"].replace("+psycopg2", "+asyncpg")
 
-# asyncpg cannot infer the types of the integer parameters, so the statement casts them.
-ACQUIRE_RATE_LIMIT = text(
-    re.sub(r"%\((\w+)\)s", r":\1", rate_limit_storage._ACQUIRE.text)
-    .replace(":amount", "CAST(:amount AS integer)")
-    .replace(":expiry", "CAST(:expiry AS integer)")
-)
+COUNT_REQUEST = text(re.sub(r"%\((\w+)\)s", r":\1", rate_limit_counters._COUNT_REQUEST.text))
 
 engine = create_async_engine(DATABASE_URL, pool_size=10, max_overflow=0, pool_timeout=10)
 new_session = async_sessionmaker(engine, expire_on_commit=False)
@@ -235,11 +230,9 @@ async def messagelist(me: CurrentAccount, db: Session) -> MessageListResponse:
 
 @app.post("/search")
 async def search(userId: Annotated[str, Form()], me: CurrentAccount, db: Session) -> SearchResponse:
-    key = f"LIMITS/LIMITER/search/account {me.id}/1000000/1/hour"
-    is_allowed = await db.scalar(
-        ACQUIRE_RATE_LIMIT, {"key": key, "amount": 1, "expiry": 3600, "limit": 1_000_000}
-    )
-    if not is_allowed:
+    rule = {"maximums": [1_000_000], "windows_s": [3600], "counted": [True]}
+    retry_after_s = await db.scalar(COUNT_REQUEST, {"keys": [f"search/3600/{me.id}"], **rule})
+    if retry_after_s is not None:
         raise HTTPException(429)
     await db.commit()
     account = await db.scalar(select(Account).where(Account.phone == userId))

@@ -26,7 +26,7 @@ import psycopg2
 from sqlalchemy import make_url
 
 from bench import fill_database
-from livebackend.database import rate_limit_storage
+from livebackend.database import rate_limit_counters
 from livebackend.models import CREDIT_SLOTS
 from livebackend.services import authentication, friends, gifts, lists, login_tokens
 from livebackend.services.password_hashing import MachineSemaphore, PasswordHasher
@@ -48,8 +48,7 @@ LOCK_ACCOUNTS = friends._LOCK_ACCOUNTS.text
 TOKEN_OWNER = login_tokens._IDENTIFY.text
 LOGIN_ACCOUNT = authentication._ACCOUNT_BY_PHONE.text
 GIFT_ACCOUNTS = gifts._COIN_ACCOUNTS.text
-ACQUIRE_RATE_LIMIT = rate_limit_storage._ACQUIRE.text
-DELETE_EXPIRED = str(rate_limit_storage._DELETE_EXPIRED)
+COUNT_REQUEST = rate_limit_counters._COUNT_REQUEST.text
 INSERT_REQUEST = "INSERT INTO friend_requests (applicant_id, addressee_id) VALUES (%s, %s)"
 ACCEPT_REQUEST = (
     "UPDATE friend_requests SET state = 'accepted' WHERE id = %s AND state = 'open' RETURNING id"
@@ -78,7 +77,6 @@ INSERT_GIFT = (
 
 pool: "LifoQueue[psycopg2.extensions.connection]" = LifoQueue()
 connection_numbers = count(1)
-request_numbers = count()
 hash_semaphore = MachineSemaphore(Path(os.environ["LIVEBACKEND_DATA_DIR"]) / "hashing", 1)
 
 
@@ -145,11 +143,9 @@ def identify(db: "psycopg2.extensions.cursor", token: str) -> int:
 
 
 def apply_rate_limit(db: "psycopg2.extensions.cursor", name: str, account: int) -> None:
-    if next(request_numbers) % 16 == 0:
-        db.execute(DELETE_EXPIRED)
-    key = f"LIMITS/LIMITER/{name}/account {account}/1000000/1/hour"
-    db.execute(ACQUIRE_RATE_LIMIT, {"key": key, "amount": 1, "expiry": 3600, "limit": 1_000_000})
-    if not db.fetchone():
+    rule = {"maximums": [1_000_000], "windows_s": [3600], "counted": [True]}
+    db.execute(COUNT_REQUEST, {"keys": [f"{name}/3600/{account}"], **rule})
+    if db.fetchone():
         raise OperationFailed("0006")
 
 

@@ -15,6 +15,7 @@ from livebackend.config.settings import Settings
 from livebackend.core.signing import derived_key
 from livebackend.database.engine import Database
 from livebackend.database.migrations import check_migrated, migrate
+from livebackend.database.rate_limit_counters import RateLimitCounters
 from livebackend.development.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from livebackend.gateways.loader import Gateways, load_gateways
 from livebackend.gateways.qiniu import QiniuCallbackVerifier
@@ -198,7 +199,11 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
     payment_gateways = [metrics.instrument("payments", gateway) for gateway in gateways.payments]
     rng = random.SystemRandom()
     rate_limits = RateLimiter(
-        database.with_own_pool(settings.database_rate_limit_connections), settings.rate_limits
+        RateLimitCounters(
+            database.with_own_pool(settings.database_rate_limit_connections, durable=False)
+        ),
+        settings.rate_limits,
+        key=derived_key(settings.signing_secrets[0], "rate limits"),
     )
     password_hashing = _password_hashing(settings)
     avatars = Avatars(

@@ -10,8 +10,9 @@ from sqlalchemy import create_engine
 
 from tests.support.api import PASSWORD, wrong_code
 from tests.support.application import PRODUCTION_INI
+from tests.support.rate_limits import subject_digest
 from tests.support.raw_http import RawRequest, RawResponse
-from tests.support.servers import Server, hardened_settings, running_server
+from tests.support.servers import HARDENED_SECRET, Server, hardened_settings, running_server
 
 pytestmark = pytest.mark.processes
 
@@ -131,7 +132,8 @@ def test_client_address_is_read_from_the_header_of_a_trusted_proxy(
         assert log_in("198.51.100.1", "http").status == 400
         with create_engine(database_url).connect() as connection:
             limit_keys = (
-                connection.exec_driver_sql("SELECT key FROM rate_limit_windows").scalars().all()
+                connection.exec_driver_sql("SELECT key FROM rate_limit_counters").scalars().all()
             )
         assert limit_keys
-        assert all("198.51.100.1" in key for key in limit_keys)
+        digest = subject_digest(HARDENED_SECRET, "198.51.100.1")
+        assert f"login_address/3600/{digest}" in limit_keys

@@ -116,7 +116,7 @@ def invalid(reason: ErrorReason, **limits: int) -> PydanticCustomError:
 # their type.
 _REASONS_BY_TYPE = {reason.value: reason for reason in ErrorReason} | {
     "missing": ErrorReason.MISSING,
-    "is_instance_of": ErrorReason.NOT_A_FILE,
+    "dataclass_type": ErrorReason.NOT_A_FILE,
     "string_too_short": ErrorReason.TOO_SHORT,
     "string_too_long": ErrorReason.TOO_LONG,
     "string_type": ErrorReason.INVALID_VALUE,

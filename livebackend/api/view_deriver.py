@@ -13,6 +13,7 @@ from livebackend.api.operation_declaration import Operation
 from livebackend.api.parameters import Parameters
 from livebackend.api.request import Request
 from livebackend.core.errors import DomainError
+from livebackend.services.rate_limits import RateLimit
 
 
 def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callable[..., Any]:
@@ -26,8 +27,8 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
     ) -> Any:
         if operation.requires_login and not operation.authenticates_in_query:
             _authenticate(request, connection)
-        _apply_rate_limits(request, operation)
         request.parameters = _parse_parameters(request, operation, connection)
+        _apply_rate_limits(request, operation)
         return view(context, request)
 
     def check_and_call_view_with_connection(context: Any, request: Request) -> Any:
@@ -92,16 +93,17 @@ def _parse_parameters(
 
 
 def _apply_rate_limits(request: Request, operation: Operation) -> None:
-    """Apply the rate limits in separate transactions.
+    """Apply the rate limits in a separate transaction.
 
-    A rollback of the operation does not undo the counts. The login token is checked first, because
-    requests with a revoked token must not use up the account's limit.
+    A rollback of the operation does not undo the counts. The login token and the parameters are
+    checked first, because an invalid request must not use up a limit.
     """
-    for limit in operation.rate_limits if not request.rate_limits_applied else ():
-        client = (
-            f"account {request.current_user.id}" if operation.requires_login else request.address
-        )
-        request.services.rate_limits.consume(limit, client)
+    if request.rate_limits_applied or not operation.rate_limits:
+        return
+    subject = f"account {request.current_user.id}" if operation.requires_login else request.address
+    request.services.rate_limits.consume(
+        *(RateLimit(name, subject) for name in operation.rate_limits)
+    )
     request.rate_limits_applied = True
 
 

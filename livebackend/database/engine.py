@@ -22,7 +22,8 @@ class Database:
     """A pool of PostgreSQL connections; every wait has a timeout.
 
     Raises SettingsError unless `url` begins with `postgresql://` or `postgresql+psycopg2://`.
-    `close` calls `on_close`.
+    If `durable` is false, a COMMIT does not wait for the disk and the standby: a crash or a
+    failover can lose the transactions of the last second. `close` calls `on_close`.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Database:
         lock_timeout_s: float = 2,
         statement_timeout_s: float = 3,
         autocommit: bool = False,
+        durable: bool = True,
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self._on_close = on_close
@@ -59,7 +61,8 @@ class Database:
                 # Frequently read pages are in memory, where random access is as fast as sequential
                 # access. With the default of 4, PostgreSQL reads the whole table `accounts` for a
                 # long friend list.
-                " -c random_page_cost=1.1",
+                " -c random_page_cost=1.1"
+                f" -c synchronous_commit={'on' if durable else 'off'}",
             },
         )
 
@@ -118,9 +121,9 @@ class Database:
 
         return self.run(execute)
 
-    def with_own_pool(self, pool_size: int) -> "Database":
+    def with_own_pool(self, pool_size: int, *, durable: bool = True) -> "Database":
         """Return a Database with the same URL and a separate pool, in autocommit mode."""
-        return Database(self.engine.url, pool_size=pool_size, autocommit=True)
+        return Database(self.engine.url, pool_size=pool_size, autocommit=True, durable=durable)
 
     def close(self) -> None:
         """Close the connections, and call `on_close`."""

@@ -28,7 +28,7 @@ class HousekeepingTasks(NamedTuple):
     reconcile_orders: Callable[[], ReconciliationResult]
     # Returns the number of deleted pictures.
     delete_unused_pictures: Callable[[], int]
-    delete_expired_rate_limits: Callable[[], None]
+    delete_expired_rate_limits: Callable[[], object]
 
 
 class HousekeepingResult(NamedTuple):

@@ -24,7 +24,7 @@ from livebackend.models.ledger import (
 from livebackend.models.payment_orders import PaymentOrder
 from livebackend.models.pictures import Picture
 from livebackend.models.process_leases import ProcessLease
-from livebackend.models.rate_limits import RateLimitWindow
+from livebackend.models.rate_limits import RateLimitCounter, RateLimitWindow
 from livebackend.models.revoked_tokens import RevokedToken
 from livebackend.models.rooms import Room, room_is_open
 from livebackend.models.verification_codes import CodeAttempts, VerificationCode
@@ -46,6 +46,7 @@ __all__ = [
     "PaymentOrder",
     "Picture",
     "ProcessLease",
+    "RateLimitCounter",
     "RateLimitWindow",
     "ReversalRequest",
     "RevokedToken",

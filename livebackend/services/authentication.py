@@ -1,6 +1,5 @@
 """Authentication by password, with rate limits for failed attempts."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
@@ -11,7 +10,7 @@ from livebackend.database.engine import Database
 from livebackend.database.prepared_statements import PreparedStatement
 from livebackend.services.login_tokens import CURRENT_USER_COLUMNS, CurrentUser
 from livebackend.services.password_hashing import PasswordHashing
-from livebackend.services.rate_limits import RateLimiter
+from livebackend.services.rate_limits import RateLimit, RateLimiter
 
 _ACCOUNT_BY_PHONE = PreparedStatement(
     select(*CURRENT_USER_COLUMNS, models.Account.password_hash, models.Account.disabled_at).where(
@@ -68,8 +67,11 @@ class Authentication:
 
         The check takes as long for an unknown phone as for a registered one. Raises WrongPassword.
         """
-        keys_by_limit = {"login_address": address, "login_account": f"{phone} {address}"}
-        self._raise_if_limited(keys_by_limit)
+        limits = (
+            RateLimit("login_address", address),
+            RateLimit("login_account", f"{phone} {address}"),
+        )
+        self._raise_if_limited(*limits)
         row: Any = self._database.run_autocommit(
             lambda connection: _ACCOUNT_BY_PHONE.first(connection, {"phone": phone})
         )
@@ -77,11 +79,10 @@ class Authentication:
         with self._password_hashing.acquire() as hasher:
             # The rate limits are checked again, because other failed attempts can be counted while
             # this attempt waits for the hasher.
-            self._raise_if_limited(keys_by_limit)
+            self._raise_if_limited(*limits)
             is_right_password = hasher.verify(password, row.password_hash if row else None)
             if not is_right_password:
-                for limit, key in keys_by_limit.items():
-                    self._rate_limits.try_consume(limit, key)
+                self._rate_limits.try_consume(*limits)
             elif hasher.needs_rehash(row.password_hash):
                 new_hash = hasher.hash(password)
         if row is None:
@@ -92,8 +93,8 @@ class Authentication:
             self._replace_hash(row, new_hash)
         return CurrentUser(row.id, row.phone, row.token_version)
 
-    def _raise_if_limited(self, keys_by_limit: Mapping[str, str]) -> None:
-        if any(self._rate_limits.is_exceeded(limit, key) for limit, key in keys_by_limit.items()):
+    def _raise_if_limited(self, *limits: RateLimit) -> None:
+        if self._rate_limits.is_exceeded(*limits):
             raise WrongPassword
 
     def _replace_hash(self, row: Any, new_hash: str) -> None:

@@ -1,56 +1,84 @@
 """Rate limits, shared by all workers."""
 
-from collections.abc import Mapping
+import hmac
+from collections.abc import Iterator, Mapping
+from itertools import count
 from math import ceil
+from typing import NamedTuple
 
 from limits import RateLimitItem, parse_many
-from limits.strategies import MovingWindowRateLimiter
 
 from livebackend.core.errors import RateLimited
-from livebackend.database.engine import Database
-from livebackend.database.rate_limit_storage import PostgresRateLimitStorage
+from livebackend.database.rate_limit_counters import CountedRule, RateLimitCounters
+
+_CALLS_PER_DELETION = 256
+
+
+class RateLimit(NamedTuple):
+    """A rate limit for one subject: an account, a client address, a phone, or all clients."""
+
+    # The name of a setting without the prefix `limits.`.
+    name: str
+    subject: str
+    # Whether the request counts against the limit; if not, the limit is only checked.
+    counted: bool = True
 
 
 class RateLimiter:
-    """Rate limits by name, each with a rule such as `"10 per minute; 100 per hour"`.
+    """Rate limits by name, each with rules such as `"10 per minute; 100 per hour"`.
 
-    An empty rule means no limit. `database` must have its own pool, because `close` closes it.
+    A name without rules has no limit. A subject can be a phone number or an address, so the
+    database stores only its digest with the secret `key`.
     """
 
-    def __init__(self, database: Database, rules: Mapping[str, str]) -> None:
-        self._database = database
-        self._storage = PostgresRateLimitStorage(database)
-        self._limiter = MovingWindowRateLimiter(self._storage)
-        self._rules = {name: parse_many(rule) if rule else [] for name, rule in rules.items()}
+    def __init__(
+        self, counters: RateLimitCounters, rules: Mapping[str, str], *, key: bytes
+    ) -> None:
+        self._counters = counters
+        self._key = key
+        self._rules: Mapping[str, list[RateLimitItem]] = {
+            name: list(parse_many(rule)) if rule else [] for name, rule in rules.items()
+        }
+        self._calls = count(1)
 
-    def consume(self, name: str, key: str) -> None:
-        """Count a request of a client or user.
+    def consume(self, *limits: RateLimit) -> None:
+        """Count a request against several limits, in one statement.
 
-        Raises RateLimited, without counting the request, if the limit is reached.
+        Raises RateLimited if one of the limits is reached; then the request counts against none.
         """
-        reached_rule = self._hit(name, key)
-        if reached_rule:
-            reset_at = self._limiter.get_window_stats(reached_rule, name, key).reset_time
-            wait_s = max(1, ceil(reset_at - self._storage.now()))
-            raise RateLimited(retry_after_s=wait_s)
+        retry_after_s = self._count(*limits)
+        if retry_after_s is not None:
+            raise RateLimited(retry_after_s=max(1, ceil(retry_after_s)))
 
-    def try_consume(self, name: str, key: str) -> bool:
-        """Count a request; return False, without counting it, if the limit is reached."""
-        return self._hit(name, key) is None
+    def try_consume(self, *limits: RateLimit) -> bool:
+        """Count a request; return False, without counting it, if a limit is reached."""
+        return self._count(*limits) is None
 
-    def is_exceeded(self, name: str, key: str) -> bool:
-        """Return whether the limit is reached, without counting a request."""
-        return not all(self._limiter.test(rule, name, key) for rule in self._rules[name])
+    def is_exceeded(self, *limits: RateLimit) -> bool:
+        """Return whether one of the limits is reached, without counting a request."""
+        rules = list(self._counted_rules(*limits))
+        return bool(rules) and self._counters.is_any_exhausted(rules)
 
-    def delete_expired(self) -> None:
-        """Delete the expired rate limit windows from the database."""
-        self._storage.delete_expired()
+    def delete_expired(self) -> int:
+        """Delete up to 1000 expired counters; return their number."""
+        return self._counters.delete_expired()
 
     def close(self) -> None:
-        self._database.close()
+        self._counters.close()
 
-    def _hit(self, name: str, key: str) -> RateLimitItem | None:
-        for rule in self._rules[name]:
-            if not self._limiter.hit(rule, name, key):
-                return rule
-        return None
+    def _count(self, *limits: RateLimit) -> float | None:
+        rules = list(self._counted_rules(*limits))
+        if not rules:
+            return None
+        # Some calls delete expired counters: the table stays small between housekeeping runs.
+        if next(self._calls) % _CALLS_PER_DELETION == 0:
+            self.delete_expired()
+        return self._counters.count(rules)
+
+    def _counted_rules(self, *limits: RateLimit) -> Iterator[CountedRule]:
+        for limit in limits:
+            digest = hmac.digest(self._key, limit.subject.encode(), "sha256").hex()[:32]
+            for rule in self._rules[limit.name]:
+                window_s = rule.get_expiry()
+                key = f"{limit.name}/{window_s}/{digest}"
+                yield CountedRule(key, rule.amount, window_s, limit.counted)

@@ -20,10 +20,7 @@ from livebackend.core.errors import MessageNotSent, PhoneTaken
 from livebackend.database.engine import Database
 from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
 from livebackend.services.code_verifiers import CodeHasher, CodeVerifier, Purpose
-from livebackend.services.rate_limits import RateLimiter
-
-# The key of the rate limit `sms_total`, which counts the codes of all clients.
-_SMS_TOTAL_KEY = "all"
+from livebackend.services.rate_limits import RateLimit, RateLimiter
 
 _ENABLED_ACCOUNT = select(models.Account.id).where(
     models.Account.phone == bindparam("phone"), models.Account.disabled_at.is_(None)
@@ -77,7 +74,7 @@ class VerificationCodes:
         self._verifier = verifier
         self.verify = verifier.verify
 
-    def send_registration_code(self, phone: str) -> str:
+    def send_registration_code(self, phone: str, *, address: str) -> str:
         """Send a code for a registration; return the ticket for its verification.
 
         Raises PhoneTaken, RateLimited and MessageNotSent.
@@ -88,20 +85,24 @@ class VerificationCodes:
                 raise PhoneTaken
 
         self._database.run(check_unregistered)
-        return self._send(phone, Purpose.REGISTER, should_send=True)
+        return self._send(phone, Purpose.REGISTER, should_send=True, address=address)
 
-    def send_password_reset_code(self, phone: str) -> str:
+    def send_password_reset_code(self, phone: str, *, address: str) -> str:
         """Send a code for a password reset; return the ticket for its verification.
 
         Returns a ticket for an unknown phone too, but sends no message. Raises RateLimited and
         MessageNotSent.
         """
         account = self._database.execute_one(_ENABLED_ACCOUNT, phone=phone)
-        return self._send(phone, Purpose.RESET, should_send=account is not None)
+        return self._send(phone, Purpose.RESET, should_send=account is not None, address=address)
 
-    def _send(self, phone: str, purpose: Purpose, *, should_send: bool) -> str:
-        self._rate_limits.consume("sms_phone", phone)
-        self._rate_limits.consume("sms_total", _SMS_TOTAL_KEY)
+    def _send(self, phone: str, purpose: Purpose, *, should_send: bool, address: str) -> str:
+        self._rate_limits.consume(
+            RateLimit("sms_address", address),
+            RateLimit("sms_phone", phone),
+            # Only a sent message costs money. An unknown phone must get the same response.
+            RateLimit("sms_total", "all", counted=should_send),
+        )
         code_id, code = (
             uuid.UUID(int=self._rng.getrandbits(128), version=4),
             self.new_code(purpose),

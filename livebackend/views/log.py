@@ -110,14 +110,15 @@ class LogViews(View):
         parameters=ForgotPassword,
         default_error=ResultCode.OTHER_ERROR,
         transaction=False,
-        rate_limits=["sms_address"],
         documented=False,
         message_type=str,
     )
     def forgot_password(self, params: ForgotPassword) -> OperationResponse:
         """Send a password reset code · 忘记密码"""
         return success(
-            self.request.services.verification_codes.send_password_reset_code(params.userId)
+            self.request.services.verification_codes.send_password_reset_code(
+                params.userId, address=self.request.address
+            )
         )
 
     @operation(

@@ -104,13 +104,14 @@ class RegisterViews(View):
         default_error=ResultCode.OTHER_ERROR,
         error_codes=[ResultCode.PHONE_TAKEN],
         transaction=False,
-        rate_limits=["sms_address"],
         message_type=str,
     )
     def send_code(self, params: SendCode) -> OperationResponse:
         """Send a verification code · 验证码发送"""
         return success(
-            self.request.services.verification_codes.send_registration_code(params.phone)
+            self.request.services.verification_codes.send_registration_code(
+                params.phone, address=self.request.address
+            )
         )
 
     @operation(

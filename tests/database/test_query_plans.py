@@ -30,8 +30,9 @@ INSERT INTO friend_requests (applicant_id, addressee_id, sent_at_us)
     SELECT n, n + 1, n FROM generate_series(1, 5000) n;
 INSERT INTO revoked_tokens
     SELECT n::text, now() + n * interval '1 s' FROM generate_series(1, 5000) n;
-INSERT INTO rate_limit_windows
-    SELECT n::text, ARRAY[now()], now() + n * interval '1 s' FROM generate_series(1, 5000) n;
+INSERT INTO rate_limit_counters
+    SELECT n::text, ARRAY[now()], ARRAY[1], now() + n * interval '1 s'
+    FROM generate_series(1, 5000) n;
 INSERT INTO coin_accounts (owner_id) SELECT n FROM generate_series(1, 5000) n;
 INSERT INTO coin_slots (coin_account_id, slot, amount)
     SELECT n, 0, 100 FROM generate_series(1, 5000) n;

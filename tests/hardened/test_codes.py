@@ -61,7 +61,7 @@ def test_ticket_does_not_verify_another_code_of_the_same_phone(
     monkeypatch.setattr(codes, "new_code", lambda purpose: next(new_codes))
     first_ticket = phone_of_ann.request_code()
     # Resets the rate limit of one code per minute, so that a second code can be requested.
-    database_state.execute("DELETE FROM rate_limit_windows")
+    database_state.execute("DELETE FROM rate_limit_counters")
     second_ticket = phone_of_ann.request_code()
     assert phone_of_ann.post("/register", code_v=first_ticket, code="2222").result == "0004"
     assert phone_of_ann.post("/register", code_v=second_ticket, code="1111").result == "0004"

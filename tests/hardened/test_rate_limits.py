@@ -41,7 +41,7 @@ def test_request_over_the_hourly_limit_fails_without_side_effects(
     assert response.error == "request; reason=rate_limited"
     assert 0 < int(response.headers["Retry-After"]) <= 3600
     assert ann.friends() == []
-    database_state.execute("DELETE FROM rate_limit_windows")  # as if an hour had passed
+    database_state.execute("DELETE FROM rate_limit_counters")  # as if an hour had passed
     assert send_request(ann).result == "0000"
 
 

@@ -123,7 +123,7 @@ def test_operation_whose_database_backend_is_killed_returns_503_and_changes_noth
         response, _ = run_concurrently(partial(ann.post, path, **form), kill_blocked_backends)
     assert (response.status, response.result) == (503, expected_result)
     # The failed request counted towards its rate limit, so the test resets the limit.
-    database_state.execute("DELETE FROM rate_limit_windows")
+    database_state.execute("DELETE FROM rate_limit_counters")
     assert ann.post(path, **form).result == "0000"
 
 

@@ -179,8 +179,8 @@ class TestPeriodicTasks:
         self, database_url: str, data_dir: Path, database_state: DatabaseState
     ) -> None:
         database_state.execute(
-            "INSERT INTO rate_limit_windows"
-            " VALUES ('expired', ARRAY[now()], now() - interval '1 s');"
+            "INSERT INTO rate_limit_counters"
+            " VALUES ('expired', '{}', '{}', now() - interval '1 s');"
             "INSERT INTO pictures (location, created_at) VALUES ('x', now() - interval '2 days')"
         )
         threads_before = threading.active_count()
@@ -189,7 +189,9 @@ class TestPeriodicTasks:
         assert services.periodic_tasks.is_running
         wait_until(lambda: database_state.rows("process_leases"), WAIT_S, "the lease")
         wait_until(
-            lambda: not database_state.rows("pictures") + database_state.rows("rate_limit_windows"),
+            lambda: (
+                not database_state.rows("pictures") + database_state.rows("rate_limit_counters")
+            ),
             WAIT_S,
             "the tasks to delete the rows",
         )

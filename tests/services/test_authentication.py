@@ -76,7 +76,9 @@ def test_login_stays_blocked_by_the_hourly_rule_after_the_five_minute_rule_expir
     ann: UserClient, api: ApiClient, database_state: DatabaseState, compared_passwords: list[str]
 ) -> None:
     def expire_five_minute_windows() -> None:
-        database_state.execute("DELETE FROM rate_limit_windows WHERE key LIKE '%/10/5/minute'")
+        database_state.execute(
+            "DELETE FROM rate_limit_counters WHERE key LIKE 'login_account/300/%'"
+        )
 
     for n in range(11):
         log_in(api, ann.phone, f"wrong-{n}")
@@ -91,10 +93,10 @@ def test_login_stays_blocked_by_the_hourly_rule_after_the_five_minute_rule_expir
 def test_successful_login_counts_towards_no_rate_limit(
     ann: UserClient, api: ApiClient, database_state: DatabaseState
 ) -> None:
-    database_state.execute("DELETE FROM rate_limit_windows")
+    database_state.execute("DELETE FROM rate_limit_counters")
     for _ in range(20):
         assert log_in(api, ann.phone).result == "0000"
-    assert database_state.rows("rate_limit_windows") == []
+    assert database_state.rows("rate_limit_counters") == []
 
 
 def test_failures_with_many_accounts_block_the_address(

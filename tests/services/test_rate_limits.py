@@ -1,133 +1,201 @@
-"""Rate limits are exact for concurrent requests, and count requests that fail."""
+"""Rate limits are exact for concurrent requests, and a refused request counts for none of them."""
 
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
-from limits import parse
 from sqlalchemy import text
+from webtest import Upload
 
 from livebackend.core.errors import RateLimited
 from livebackend.database.engine import Database
-from livebackend.database.rate_limit_storage import PostgresRateLimitStorage
-from livebackend.services.rate_limits import RateLimiter
+from livebackend.database.rate_limit_counters import RateLimitCounters
+from livebackend.services.rate_limits import RateLimit, RateLimiter
 from tests.support.api import ApiClient, App, run_concurrently
 from tests.support.database_state import DatabaseState
+from tests.support.statements import record_statements
 
 RULES = {
     "per minute": "2 per minute",
     "per second": "2 per second",
     "two rules": "2 per minute; 3 per hour",
+    "five per day": "5 per day",
+    "many": "1000 per hour",
     "unlimited": "",
 }
+ANN, BEN = RateLimit("per minute", "ann"), RateLimit("per minute", "ben")
 
 
 @pytest.fixture
-def rate_limiter(database: Database) -> Iterator[RateLimiter]:
+def limiter_database(database: Database) -> Iterator[Database]:
     # As in the application, the rate limiter has its own connection pool.
-    rate_limiter = RateLimiter(database.with_own_pool(8), RULES)
-    yield rate_limiter
-    rate_limiter.close()
+    limiter_database = database.with_own_pool(8, durable=False)
+    yield limiter_database
+    limiter_database.close()
 
 
-def test_requests_over_the_limit_are_rejected_per_key(rate_limiter: RateLimiter) -> None:
-    assert [rate_limiter.try_consume("per minute", "ann") for _ in range(4)] == [
-        True,
-        True,
-        False,
-        False,
-    ]
-    assert rate_limiter.try_consume("per minute", "ben")
+@pytest.fixture
+def rate_limiter(limiter_database: Database) -> RateLimiter:
+    return RateLimiter(RateLimitCounters(limiter_database), RULES, key=b"key")
+
+
+def counts(database_state: DatabaseState) -> dict[str, int]:
+    """Return the number of counted requests by the name of the limit and its window."""
+    return {
+        row["key"].rpartition("/")[0]: sum(row["counts"])
+        for row in database_state.rows("rate_limit_counters")
+    }
+
+
+def test_requests_over_the_limit_are_rejected_per_subject(rate_limiter: RateLimiter) -> None:
+    assert [rate_limiter.try_consume(ANN) for _ in range(4)] == [True, True, False, False]
+    assert rate_limiter.try_consume(BEN)
 
 
 @pytest.mark.processes
 def test_limit_counts_the_last_second_as_a_moving_window(rate_limiter: RateLimiter) -> None:
-    assert rate_limiter.try_consume("per second", "ann")
+    limit = RateLimit("per second", "ann")
+    assert rate_limiter.try_consume(limit)
     time.sleep(0.6)
-    assert rate_limiter.try_consume("per second", "ann")
-    assert not rate_limiter.try_consume("per second", "ann")
+    assert rate_limiter.try_consume(limit)
+    assert not rate_limiter.try_consume(limit)
     time.sleep(0.6)
     # Only the second request is still in the window of one second.
-    assert [rate_limiter.try_consume("per second", "ann") for _ in range(2)] == [True, False]
+    assert [rate_limiter.try_consume(limit) for _ in range(2)] == [True, False]
 
 
-def test_rejected_request_is_not_counted(
+def test_refused_request_counts_for_none_of_its_limits(
     rate_limiter: RateLimiter, database_state: DatabaseState
 ) -> None:
-    for _ in range(5):
-        rate_limiter.try_consume("per minute", "ann")
-    (window,) = database_state.rows("rate_limit_windows")
-    assert len(window["hits"]) == 2
+    other_limit = RateLimit("five per day", "ann")
+    for _ in range(2):
+        rate_limiter.consume(ANN)
+    for limits in ((other_limit, ANN), (ANN, other_limit)):
+        assert not rate_limiter.try_consume(*limits)
+    assert counts(database_state) == {"per minute/60": 2, "five per day/86400": 0}
+
+
+def test_all_rules_of_a_request_are_checked_in_one_statement(
+    rate_limiter: RateLimiter,
+) -> None:
+    limits = (ANN, RateLimit("two rules", "ann"), RateLimit("five per day", "ann"))
+    rate_limiter.consume(*limits)
+    with record_statements() as statements:
+        rate_limiter.consume(*limits)
+    assert len(statements) == 1
 
 
 def test_second_rule_of_a_rate_limit_is_enforced(
-    rate_limiter: RateLimiter, database: Database
-) -> None:
-    assert [rate_limiter.try_consume("two rules", "ann") for _ in range(3)] == [True, True, False]
-    with database.engine.begin() as connection:
-        connection.execute(text("DELETE FROM rate_limit_windows WHERE key LIKE '%/minute'"))
-    assert [rate_limiter.try_consume("two rules", "ann") for _ in range(2)] == [True, False]
-
-
-def test_rate_limited_error_has_the_seconds_until_a_retry_can_succeed(
-    rate_limiter: RateLimiter,
-) -> None:
-    rate_limiter.consume("per minute", "ann")
-    rate_limiter.consume("per minute", "ann")
-    with pytest.raises(RateLimited) as caught:
-        rate_limiter.consume("per minute", "ann")
-    assert 55 <= (caught.value.retry_after_s or 0) <= 60
-
-
-def test_empty_rate_limit_allows_all_requests_and_counts_none(
     rate_limiter: RateLimiter, database_state: DatabaseState
 ) -> None:
-    assert all(rate_limiter.try_consume("unlimited", "ann") for _ in range(10))
-    assert not rate_limiter.is_exceeded("unlimited", "ann")
-    assert database_state.rows("rate_limit_windows") == []
+    limit = RateLimit("two rules", "ann")
+    assert [rate_limiter.try_consume(limit) for _ in range(3)] == [True, True, False]
+    database_state.execute("DELETE FROM rate_limit_counters WHERE key LIKE '%/60/%'")
+    assert [rate_limiter.try_consume(limit) for _ in range(2)] == [True, False]
 
 
-def test_is_exceeded_counts_no_request(rate_limiter: RateLimiter) -> None:
-    assert not any(rate_limiter.is_exceeded("per minute", "ann") for _ in range(5))
-    rate_limiter.consume("per minute", "ann")
-    rate_limiter.consume("per minute", "ann")
-    assert rate_limiter.is_exceeded("per minute", "ann")
+def test_rate_limited_error_has_the_longest_wait_of_all_limits(rate_limiter: RateLimiter) -> None:
+    limits = (ANN, RateLimit("five per day", "ann"))
+    for _ in range(2):
+        rate_limiter.consume(*limits)
+    with pytest.raises(RateLimited) as caught:
+        rate_limiter.consume(*limits)
+    assert 55 <= (caught.value.retry_after_s or 0) <= 60
+    for _ in range(3):
+        rate_limiter.consume(RateLimit("five per day", "ann"))
+    with pytest.raises(RateLimited) as caught:
+        rate_limiter.consume(*limits)
+    assert 86_390 <= (caught.value.retry_after_s or 0) <= 86_400
+
+
+def test_retry_after_is_the_time_at_which_enough_requests_leave_the_window(
+    rate_limiter: RateLimiter, database_state: DatabaseState
+) -> None:
+    limit = RateLimit("five per day", "ann")
+    rate_limiter.consume(limit)
+    database_state.execute(
+        "UPDATE rate_limit_counters SET counts = ARRAY[1, 2, 2], times ="
+        " ARRAY[now() - interval '20 hours', now() - interval '10 hours', now()]"
+    )
+    with pytest.raises(RateLimited) as caught:
+        rate_limiter.consume(limit)
+    assert caught.value.retry_after_s == pytest.approx(4 * 3600, abs=5)
+
+
+def test_limit_without_rules_allows_all_requests_and_sends_no_statement(
+    rate_limiter: RateLimiter,
+) -> None:
+    limit = RateLimit("unlimited", "ann")
+    with record_statements() as statements:
+        assert all(rate_limiter.try_consume(limit) for _ in range(10))
+        assert not rate_limiter.is_exceeded(limit)
+    assert statements == []
+
+
+def test_check_counts_no_request(rate_limiter: RateLimiter) -> None:
+    only_checked = ANN._replace(counted=False)
+    for _ in range(5):
+        assert not rate_limiter.is_exceeded(ANN)
+        rate_limiter.consume(only_checked)
+    rate_limiter.consume(ANN)
+    rate_limiter.consume(ANN)
+    assert rate_limiter.is_exceeded(BEN, ANN)
+    assert not rate_limiter.try_consume(only_checked)
 
 
 def test_twenty_concurrent_requests_are_counted_exactly(rate_limiter: RateLimiter) -> None:
-    for key in ("ann", "ben", "cat"):
-        allowed = run_concurrently(*[partial(rate_limiter.try_consume, "per minute", key)] * 20)
+    for subject in ("ann", "ben", "cat"):
+        limit = RateLimit("per minute", subject)
+        allowed = run_concurrently(*[partial(rate_limiter.try_consume, limit)] * 20)
         assert sum(allowed) == 2
 
 
-def test_storage_deletes_expired_windows_when_it_counts_requests(
-    database: Database, database_state: DatabaseState
+def test_concurrent_requests_with_limits_in_different_order_do_not_deadlock(
+    rate_limiter: RateLimiter,
 ) -> None:
-    storage = PostgresRateLimitStorage(database)
+    limits = [RateLimit("many", subject) for subject in "abcdef"]
+    calls = [
+        partial(rate_limiter.consume, *(limits if n % 2 else reversed(limits))) for n in range(20)
+    ]
+    run_concurrently(*calls)
+
+
+def test_rule_of_many_requests_is_exact_and_its_row_stays_small(
+    rate_limiter: RateLimiter, database_state: DatabaseState
+) -> None:
+    limit = RateLimit("many", "ann")
+    assert sum(rate_limiter.try_consume(limit) for _ in range(1002)) == 1000
+    (row,) = database_state.rows("rate_limit_counters")
+    assert sum(row["counts"]) == 1000
+    assert len(row["counts"]) <= 3  # the test takes seconds, and an interval has 36 s
+
+
+def test_subject_is_stored_only_as_a_digest(
+    rate_limiter: RateLimiter, database_state: DatabaseState
+) -> None:
+    rate_limiter.consume(RateLimit("per minute", "13800000001"))
+    (row,) = database_state.rows("rate_limit_counters")
+    assert "13800000001" not in row["key"]
+
+
+def test_expired_counters_are_deleted(
+    rate_limiter: RateLimiter, database: Database, database_state: DatabaseState
+) -> None:
     with database.engine.begin() as connection:
         connection.execute(
             text(
-                "INSERT INTO rate_limit_windows"
-                " SELECT 'old' || n, ARRAY[now()], now() - interval '1 s'"
-                " FROM generate_series(1, 150) AS n"
+                "INSERT INTO rate_limit_counters"
+                " SELECT 'old' || n, '{}', '{}', now() - interval '1 s'"
+                " FROM generate_series(1, 1500) AS n"
             )
         )
-    for _ in range(40):
-        storage.acquire_entry("new", 100, 60)
-    assert [row["key"] for row in database_state.rows("rate_limit_windows")] == ["new"]
-
-
-def test_storage_implements_the_methods_of_the_limits_library(database: Database) -> None:
-    storage = PostgresRateLimitStorage(database)
-    rule = parse("2 per minute")
-    assert storage.check()
-    assert storage.get_moving_window(rule.key_for("x"), 2, 60)[1] == 0
-    assert not storage.acquire_entry("x", 2, 60, amount=3)
-    assert storage.acquire_entry("x", 2, 60, amount=2)
-    assert storage.get_expiry("x") == pytest.approx(time.time() + 60, abs=5)
-    storage.reset()
-    assert storage.get_moving_window("x", 2, 60)[1] == 0
+    rate_limiter.consume(ANN)
+    assert rate_limiter.delete_expired() == 1000
+    # Requests delete expired counters, too.
+    for n in range(300):
+        rate_limiter.try_consume(RateLimit("five per day", f"{n % 100}"))
+    assert not [row for row in database_state.rows("rate_limit_counters") if "old" in row["key"]]
 
 
 @pytest.fixture
@@ -156,5 +224,12 @@ def test_request_that_fails_is_counted(limited_api: ApiClient) -> None:
 
 
 def test_request_without_a_login_token_is_counted_by_client_address(limited_api: ApiClient) -> None:
-    assert limited_api.post("/upload", img="x").error == "img; reason=invalid_value"
-    assert limited_api.post("/upload", img="x").error == "request; reason=rate_limited"
+    for result in ("0000", "0006"):
+        assert limited_api.post("/upload", img=Upload("a.png", b"x")).result == result
+
+
+def test_request_with_an_invalid_parameter_is_not_counted(
+    limited_api: ApiClient, database_state: DatabaseState
+) -> None:
+    assert limited_api.post("/upload", img="x").error == "img; reason=not_a_file"
+    assert counts(database_state) == {}

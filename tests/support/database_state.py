@@ -20,7 +20,7 @@ AssertNoSideEffects = Callable[[], AbstractContextManager[None]]
 _SELECT_ALL_ROWS = text(
     " UNION ALL ".join(
         f"SELECT '{name}', CAST(t AS text) FROM {name} t"
-        for name in Base.metadata.tables.keys() - {"rate_limit_windows"}
+        for name in Base.metadata.tables.keys() - {"rate_limit_counters"}
     )
 )
 

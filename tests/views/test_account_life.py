@@ -162,7 +162,7 @@ class TestResetPassword:
     def request_reset_code(self, phone: PhoneClient) -> str:
         # Reset the rate limit, which allows one code per minute.
         with phone.app.registry.services.database.engine.begin() as connection:
-            connection.exec_driver_sql("DELETE FROM rate_limit_windows")
+            connection.exec_driver_sql("DELETE FROM rate_limit_counters")
         response = phone.post("/log", forgot="1", userId=phone.number)
         assert response.result == "0000", response
         return str(response.message)

@@ -1,0 +1,103 @@
+"""Counters of the rate limits in PostgreSQL, shared by all workers."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import text
+
+from livebackend.database.engine import Database
+from livebackend.database.prepared_statements import PreparedStatement
+
+# The function is in migrations/versions/1002_rate_limit_counters.py.
+_COUNT_REQUEST = PreparedStatement(
+    text(
+        """
+        SELECT retry_after_s FROM count_request(
+            CAST(:keys AS text[]), CAST(:maximums AS integer[]), CAST(:windows_s AS integer[]),
+            CAST(:counted AS boolean[]))
+        """
+    )
+)
+_ARE_EXHAUSTED = PreparedStatement(
+    text(
+        """
+        SELECT EXISTS (
+            SELECT FROM unnest(
+                CAST(:keys AS text[]), CAST(:maximums AS integer[]), CAST(:windows_s AS integer[])
+            ) AS rule (key, maximum, window_s)
+            WHERE rule.maximum <= (
+                SELECT sum(entry.count) FROM rate_limit_counters AS counter
+                CROSS JOIN unnest(counter.times, counter.counts) AS entry (time, count)
+                WHERE counter.key = rule.key
+                    AND entry.time > clock_timestamp() - make_interval(secs => rule.window_s)
+            )
+        ) AS is_exhausted
+        """
+    )
+)
+_DELETE_EXPIRED = text(
+    """
+    DELETE FROM rate_limit_counters WHERE key IN (
+        SELECT key FROM rate_limit_counters WHERE expires_at < now()
+        ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+    """
+)
+_MAX_DELETED = 1000
+
+
+class CountedRule(NamedTuple):
+    """A rule for one client: at most `maximum` requests in each `window_s` seconds."""
+
+    key: str
+    maximum: int
+    window_s: int
+    # Whether the request is counted; if not, the rule is only checked.
+    counted: bool
+
+
+class RateLimitCounters:
+    """Moving windows in the table `rate_limit_counters`. Each method commits at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def count(self, rules: Sequence[CountedRule]) -> float | None:
+        """Count a request for all rules, or for none of them.
+
+        Returns None if the request is counted, otherwise the seconds until it can succeed.
+        """
+        row = self._database.run_autocommit(
+            lambda connection: _COUNT_REQUEST.first(
+                connection,
+                {
+                    "keys": [rule.key for rule in rules],
+                    "maximums": [rule.maximum for rule in rules],
+                    "windows_s": [rule.window_s for rule in rules],
+                    "counted": [rule.counted for rule in rules],
+                },
+            )
+        )
+        return row.retry_after_s if row else None
+
+    def is_any_exhausted(self, rules: Sequence[CountedRule]) -> bool:
+        """Return whether one of the rules would refuse a request, without counting it."""
+        row = self._database.run_autocommit(
+            lambda connection: _ARE_EXHAUSTED.first(
+                connection,
+                {
+                    "keys": [rule.key for rule in rules],
+                    "maximums": [rule.maximum for rule in rules],
+                    "windows_s": [rule.window_s for rule in rules],
+                },
+            )
+        )
+        return bool(row.is_exhausted)
+
+    def delete_expired(self) -> int:
+        """Delete up to 1000 expired counters; return their number."""
+        return self._database.run_autocommit(
+            lambda connection: connection.execute(_DELETE_EXPIRED, {"limit": _MAX_DELETED}).rowcount
+        )
+
+    def close(self) -> None:
+        self._database.close()
