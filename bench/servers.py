@@ -109,7 +109,7 @@ def running_servers(
 
 
 def _wait_for(server: Server, log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         try:
             socket.create_connection(("127.0.0.1", server.port)).close()
