@@ -18,7 +18,7 @@ from livebackend.config.errors import SettingsError
 from livebackend.config.settings import Settings
 from livebackend.container import Services, checked_settings, start_services
 from livebackend.core.signing import derived_key
-from livebackend.monitoring.health_checks import ReadinessProbe, readiness_checks
+from livebackend.monitoring.health_checks import ReadinessProbe, check_clock, readiness_checks
 
 
 def create_app(ini: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
@@ -74,12 +74,16 @@ def _add_limits(registry: Registry, settings: Settings) -> None:
 
 
 def _add_readiness(registry: Registry, settings: Settings, services: Services) -> None:
+    database = services.probe_database
     checks = readiness_checks(
-        services.probe_database,
+        database,
         data_dir=settings.data_dir,
         min_free_bytes=settings.pictures_min_free_disk_bytes,
     )
-    registry.readiness = ReadinessProbe(checks)
+    # A wrong clock is only a warning: the clock of PostgreSQL must not stop all servers.
+    registry.readiness = ReadinessProbe(
+        checks, warning_checks={"clock": lambda: check_clock(database)}
+    )
 
 
 def _add_pages(registry: Registry, settings: Settings) -> None:

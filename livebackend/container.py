@@ -27,7 +27,11 @@ from livebackend.ledger.reversals import Reversals
 from livebackend.models import CREDIT_SLOTS
 from livebackend.monitoring.metrics import LiveRoomsCollector, Metrics
 from livebackend.monitoring.metrics_server import MetricsServer
-from livebackend.monitoring.startup_checks import database_errors, folder_errors
+from livebackend.monitoring.startup_checks import (
+    database_errors,
+    folder_errors,
+    warn_of_clock_skew,
+)
 from livebackend.services.accounts import Accounts
 from livebackend.services.authentication import Authentication
 from livebackend.services.avatars import Avatars
@@ -180,6 +184,7 @@ def start_services(settings: Settings, gateways: Gateways) -> Services:
     if settings.database_migrate:
         migrate(database)
     check_migrated(database)
+    warn_of_clock_skew(database)
     # The metrics server is created before the first metric, because it sets the folder in which the
     # workers share metrics.
     metrics_server = MetricsServer(settings.metrics_address) if settings.metrics_address else None

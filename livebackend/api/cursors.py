@@ -10,10 +10,12 @@ from livebackend.ledger import history
 from livebackend.services import live_room_list
 from livebackend.services.friends import MessageId
 
+# A number without leading zeros, so that each id and each cursor has exactly one spelling.
+_NUMBER = "(?:0|[1-9][0-9]{0,17})"
 # The pattern accepts a full-width comma too, because Chinese keyboards type it.
-MESSAGE_ID = "[0-9]{11}[,，][0-9]{1,18}"
-HISTORY_CURSOR = "[0-9]{1,18}-[0-9]{1,18}"
-ROOM_CURSOR = "[0-9]{1,16},[0-9]{1,18}"
+MESSAGE_ID = f"[0-9]{{11}}[,，]{_NUMBER}"
+HISTORY_CURSOR = f"{_NUMBER}-{_NUMBER}"
+ROOM_CURSOR = f"(?:0|[1-9][0-9]{{0,15}}),{_NUMBER}"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -19,7 +19,7 @@ from livebackend.api.errors import InvalidRequest
 from livebackend.api.request import Request
 from livebackend.api.routes import HOOK_PATH
 from livebackend.core.request_context import request_id
-from livebackend.monitoring.health_checks import ReadinessProbe
+from livebackend.monitoring.health_checks import ProbeResult, ReadinessProbe
 from livebackend.monitoring.metrics import Metrics
 
 # The access log has a separate logger, so that operators can disable it with the log level
@@ -130,7 +130,8 @@ def _keyed_hash(key: bytes, text: str) -> str:
 def health_check_tween_factory(handler: Handler, registry: Any) -> Handler:
     """Tween that serves the health checks, for any Host header, also without HTTPS.
 
-    `/healthz`: 200 while the process runs. `/readyz`: 200, or 503 with the failed checks.
+    `/healthz`: 200 while the process runs. `/readyz`: 200, or 503 with the failed checks; a warning
+    does not change the status.
     """
     readiness: ReadinessProbe = registry.readiness
 
@@ -138,10 +139,10 @@ def health_check_tween_factory(handler: Handler, registry: Any) -> Handler:
         path = request.environ.get("PATH_INFO")
         if path not in (_HEALTH_PATH, _READY_PATH) or request.method not in ("GET", "HEAD"):
             return handler(request)
-        failures = readiness.failures() if path == _READY_PATH else {}
+        result = readiness.run() if path == _READY_PATH else ProbeResult({}, {})
         response = Response(
-            orjson.dumps({"failures": failures}),
-            status=503 if failures else 200,
+            orjson.dumps(result._asdict()),
+            status=503 if result.failures else 200,
             content_type="application/json",
         )
         response.headers["Cache-Control"] = "no-store"

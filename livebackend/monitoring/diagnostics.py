@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import requests
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -15,14 +15,15 @@ from livebackend.database.engine import Database
 from livebackend.gateways.sms.protocol import CheckableSms, SmsFailed, SmsGateway
 from livebackend.gateways.streams import StreamFailed, StreamGateway
 from livebackend.monitoring.health_checks import (
+    CLOCK_REMEDY,
     CheckFailed,
     check_database,
     check_disk,
     check_migrations,
+    database_ahead_s,
+    describe_skew,
 )
 
-# Threshold of the clock check: half of the 60 s that a token's issue time may lie in the future.
-_MAX_SKEW_S = 30.0
 _TIMEOUT_S = 4
 
 
@@ -134,7 +135,7 @@ class Diagnostics:
     def _clock(self) -> str:
         """Compare this machine's clock with the clocks of PostgreSQL and the SMS provider."""
         measure_by_clock = {
-            "the database": self._database_ahead_s,
+            "the database": lambda: database_ahead_s(self.database, self.clock),
             self.sms_api_url: self._sms_ahead_s,
         }
         ahead_s_by_clock = {
@@ -145,28 +146,16 @@ class Diagnostics:
         skew_messages = [
             f"{clock} is {skew}"
             for clock, ahead_s in ahead_s_by_clock.items()
-            if (skew := _describe_skew(ahead_s))
+            if (skew := describe_skew(ahead_s))
         ]
         if skew_messages:
             raise CheckFailed(
                 f"compared with this machine's clock, {' and '.join(skew_messages)}",
-                remedy="Run a time service on this machine and on the database's"
-                " (`timedatectl set-ntp true`): the expiry of tokens and codes depends on them.",
+                remedy=CLOCK_REMEDY,
             )
         if not ahead_s_by_clock:
             return "not checked: no other clock is available"
         return f"this machine's clock agrees with {' and '.join(ahead_s_by_clock)}"
-
-    def _database_ahead_s(self) -> float | None:
-        """Return the seconds that PostgreSQL's clock is ahead of this machine's."""
-        statement = text("SELECT extract(epoch FROM clock_timestamp())::float8")
-        try:
-            with self.database.engine.connect() as connection:
-                query_start_s = self.clock()
-                database_time_s: float = connection.execute(statement).scalar_one()
-                return database_time_s - (query_start_s + self.clock()) / 2
-        except (DBAPIError, PoolTimeout):
-            return None  # the database check reports the failure
 
     def _sms_ahead_s(self) -> float | None:
         """Return the seconds that the SMS provider's clock is ahead of this machine's."""
@@ -184,9 +173,3 @@ def _run_check(name: str, check: Callable[[], str]) -> CheckResult:
         return CheckResult(name, check())
     except CheckFailed as error:
         return CheckResult(name, str(error), error.remedy)
-
-
-def _describe_skew(ahead_s: float) -> str | None:
-    if abs(ahead_s) <= _MAX_SKEW_S:
-        return None
-    return f"{abs(ahead_s):,.0f} s {'ahead' if ahead_s > 0 else 'behind'}"

@@ -1,11 +1,14 @@
-"""Checks of database, migrations and disk for readiness probes and diagnostics."""
+"""Checks of database, migrations, disk and clock for readiness probes and diagnostics."""
 
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -16,6 +19,13 @@ from livebackend.database.engine import Database
 from livebackend.database.migrations import MigrationsMissing, UnsupportedSchema, check_migrated
 
 CHECK_TIMEOUT_S = 2.0
+# A larger difference between two clocks makes login tokens expire too early or too late.
+MAX_CLOCK_SKEW_S = 30.0
+CLOCK_REMEDY = (
+    "Run a time service on this machine and on the database's (`timedatectl set-ntp true`): the"
+    " expiry of tokens and codes depends on them."
+)
+_READ_CLOCK = text("SELECT extract(epoch FROM clock_timestamp())::float8")
 _MIGRATE_REMEDY = "Run `livebackend migrate` with the same ini file."
 
 Check = Callable[[], None]
@@ -29,28 +39,47 @@ class CheckFailed(Exception):
         self.remedy = remedy
 
 
+class ProbeResult(NamedTuple):
+    """The messages of failed checks and of warnings, by check name; empty if all pass."""
+
+    failures: dict[str, str]
+    warnings: dict[str, str]
+
+
 class ReadinessProbe:
     """Runs checks concurrently and waits at most `timeout_s` for all of them.
 
     A check that hangs (on a network disk, for example) occupies only one thread, even if many
-    requests need its result.
+    requests need its result. The server can serve requests although a check of `warning_checks`
+    fails.
     """
 
-    def __init__(self, checks: Mapping[str, Check], *, timeout_s: float = CHECK_TIMEOUT_S) -> None:
-        self._checks = checks
+    def __init__(
+        self,
+        checks: Mapping[str, Check],
+        *,
+        warning_checks: Mapping[str, Check] = MappingProxyType({}),
+        timeout_s: float = CHECK_TIMEOUT_S,
+    ) -> None:
+        self._checks = {**checks, **warning_checks}
+        self._warning_names = warning_checks.keys()
         self._timeout_s = timeout_s
-        self._executor = ThreadPoolExecutor(len(checks), thread_name_prefix="readiness")
+        self._executor = ThreadPoolExecutor(len(self._checks), thread_name_prefix="readiness")
         self._running: dict[str, Future[None]] = {}
 
-    def failures(self) -> dict[str, str]:
-        """Return the messages of failed checks, by check name; empty if all pass."""
+    def run(self) -> ProbeResult:
+        """Run all checks and return their messages."""
         for name, check in self._checks.items():
             if name not in self._running or self._running[name].done():
                 self._running[name] = self._executor.submit(check)
         future_by_check_name = dict(self._running)
         wait(future_by_check_name.values(), self._timeout_s)
-        messages = {name: self._message(future) for name, future in future_by_check_name.items()}
-        return {name: message for name, message in messages.items() if message}
+        result = ProbeResult({}, {})
+        for name, future in future_by_check_name.items():
+            if message := self._message(future):
+                messages = result.warnings if name in self._warning_names else result.failures
+                messages[name] = message
+        return result
 
     def _message(self, future: Future[None]) -> str | None:
         if not future.done():
@@ -124,3 +153,37 @@ def check_disk(folder: Path, *, min_free_bytes: int) -> None:
             f" ({min_free_bytes:,}): uploads are rejected",
             remedy=remedy,
         )
+
+
+def check_clock(database: Database, clock: Callable[[], float] = time.time) -> None:
+    """Raise CheckFailed if this machine's clock differs from PostgreSQL's.
+
+    `clock` returns seconds since 1970.
+    """
+    ahead_s = database_ahead_s(database, clock)
+    skew = describe_skew(ahead_s) if ahead_s is not None else None
+    if skew:
+        raise CheckFailed(
+            f"compared with this machine's clock, the database is {skew}", remedy=CLOCK_REMEDY
+        )
+
+
+def database_ahead_s(database: Database, clock: Callable[[], float]) -> float | None:
+    """Return the seconds that PostgreSQL's clock is ahead of this machine's.
+
+    Returns None if the database is unavailable; the database check reports that.
+    """
+    try:
+        with database.engine.connect() as connection:
+            query_start_s = clock()
+            database_time_s: float = connection.execute(_READ_CLOCK).scalar_one()
+            return database_time_s - (query_start_s + clock()) / 2
+    except (DBAPIError, PoolTimeout):
+        return None
+
+
+def describe_skew(ahead_s: float) -> str | None:
+    """Return the difference of two clocks in words; None if it is small."""
+    if abs(ahead_s) <= MAX_CLOCK_SKEW_S:
+        return None
+    return f"{abs(ahead_s):,.0f} s {'ahead' if ahead_s > 0 else 'behind'}"

@@ -1,5 +1,6 @@
-"""Checks of the port, the database and the data folder before the server starts."""
+"""Checks of the port, the database, the data folder and the clock at the start."""
 
+import logging
 import os
 import socket
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 from livebackend.config.errors import SettingsError
 from livebackend.database.engine import Database
 from livebackend.database.migrations import check_migrated
+from livebackend.monitoring.health_checks import CheckFailed, check_clock
+
+log = logging.getLogger(__name__)
 
 
 def folder_errors(folder: Path) -> tuple[str, ...]:
@@ -49,3 +53,11 @@ def database_errors(url: str, *, reachable_only: bool) -> tuple[str, ...]:
     finally:
         database.close()
     return ()
+
+
+def warn_of_clock_skew(database: Database) -> None:
+    """Log a warning if this machine's clock differs from PostgreSQL's."""
+    try:
+        check_clock(database)
+    except CheckFailed as error:
+        log.warning("clock: %s. %s", error, error.remedy)

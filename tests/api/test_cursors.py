@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -44,3 +45,34 @@ def test_malformed_cursor_or_message_id_raises_value_error(text: str) -> None:
     ):
         with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
             parse(text)
+
+
+@pytest.mark.parametrize("parse", [cursors.parse_history_cursor, cursors.parse_room_cursor])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "07{}30",
+        "7{}030",
+        "00{}30",
+        " 7{}30",
+        "7{}30 ",
+        "7{}30\0",
+        "+7{}30",
+        "7{}３０",
+        "7{}30=",
+        "7_0{}3",
+    ],
+)
+def test_cursor_has_exactly_one_spelling(parse: Any, text: str) -> None:
+    separator = "-" if parse is cursors.parse_history_cursor else ","
+    assert parse(f"7{separator}30")
+    with pytest.raises(ValueError, match=re.escape(text.partition("{}")[0])):
+        parse(text.format(separator))
+
+
+@pytest.mark.parametrize(
+    "text", ["13800000002,07", "13800000002,7 ", "13800000002,+7", "13800000002,７"]
+)
+def test_message_id_has_no_other_spelling_of_its_number(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(text)):
+        cursors.parse_message_id(text)

@@ -54,6 +54,10 @@ def with_full_width_digits(token: str) -> str:
         pytest.param(lambda token: jwt(token, "HS256"), id="JWT signed with the secret"),
         pytest.param(lambda token: "x" * 60_000, id="60 kB"),
         pytest.param(lambda token: token + "\0", id="trailing NUL"),
+        pytest.param(lambda token: token + " ", id="trailing blank"),
+        pytest.param(lambda token: token + "==", id="padding"),
+        pytest.param(lambda token: token + "中", id="trailing Chinese character"),
+        pytest.param(lambda token: f"{token[:-9]}!!{token[-9:]}", id="!! in the signature"),
     ],
 )  # fmt: skip
 def test_forged_token_returns_0012_from_every_operation(
@@ -103,21 +107,6 @@ def assert_0012_from_every_operation(
                 path
             )
     assert user.friends() == []
-
-
-def test_logout_revokes_every_base64_spelling_of_the_token(ann: UserClient) -> None:
-    # The last base64 character of a token has two unused bits, so four spellings are equivalent.
-    base64_characters = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
-    first_index = base64_characters.index(ann.token[-1]) // 4 * 4
-    token_spellings = [
-        ann.token[:-1] + character for character in base64_characters[first_index : first_index + 4]
-    ]
-    token_spellings.append(ann.token + "=")
-    for token in token_spellings:
-        assert ann.post("/list", friendlist="1", token=token).result == "0000"
-    assert ann.post("/log", logout="1", token=token_spellings[-1]).result == "0000"
-    for token in token_spellings:
-        assert ann.post("/list", friendlist="1", token=token).result == "0012"
 
 
 def test_token_signed_by_another_installation_returns_0012(

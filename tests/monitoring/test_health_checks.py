@@ -14,14 +14,17 @@ from sqlalchemy import text
 from webtest import TestApp
 
 from livebackend.database.engine import Database
+from livebackend.monitoring import health_checks
 from livebackend.monitoring.health_checks import (
     CheckFailed,
     ReadinessProbe,
+    check_clock,
     check_database,
     check_disk,
     check_migrations,
     readiness_checks,
 )
+from livebackend.monitoring.startup_checks import warn_of_clock_skew
 from tests.support.api import App
 from tests.support.application import PRODUCTION_INI
 from tests.support.servers import Server, hardened_settings, running_server
@@ -33,8 +36,13 @@ def failing_check() -> None:
 
 def test_readiness_reports_only_failed_checks() -> None:
     readiness = ReadinessProbe({"one": lambda: None, "other": failing_check})
-    assert readiness.failures() == {"other": "it is broken"}
-    assert ReadinessProbe({"one": lambda: None}).failures() == {}
+    assert readiness.run().failures == {"other": "it is broken"}
+    assert ReadinessProbe({"one": lambda: None}).run().failures == {}
+
+
+def test_failed_warning_check_is_a_warning_and_not_a_failure() -> None:
+    readiness = ReadinessProbe({"one": lambda: None}, warning_checks={"other": failing_check})
+    assert readiness.run() == ({}, {"other": "it is broken"})
 
 
 def test_hanging_check_uses_one_thread_and_does_not_delay_other_checks() -> None:
@@ -49,7 +57,7 @@ def test_hanging_check_uses_one_thread_and_does_not_delay_other_checks() -> None
     )
     for _ in range(3):
         started_at = time.monotonic()
-        assert readiness.failures() == {
+        assert readiness.run().failures == {
             "disk": "the check did not end within 0.2 s",
             "tables": "the check did not end within 0.2 s",
         }
@@ -59,14 +67,14 @@ def test_hanging_check_uses_one_thread_and_does_not_delay_other_checks() -> None
     assert len(started) == 2
     release_event.set()
     deadline = time.monotonic() + 5
-    while readiness.failures() and time.monotonic() < deadline:
+    while readiness.run().failures and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert readiness.failures() == {}
+    assert readiness.run().failures == {}
 
 
 def test_all_checks_pass_on_a_working_server(database: Database, tmp_path: Path) -> None:
     checks = readiness_checks(database, data_dir=tmp_path / "not there yet", min_free_bytes=0)
-    assert ReadinessProbe(checks).failures() == {}
+    assert ReadinessProbe(checks).run() == ({}, {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -111,11 +119,45 @@ class TestDiskCheck:
             check_disk(Path("/proc/self"), min_free_bytes=0)
 
 
+class TestClockCheck:
+    @pytest.mark.parametrize(
+        ("clock_ahead_s", "difference"), [(3600, "3,600 s behind"), (-3600, "3,600 s ahead")]
+    )
+    def test_clock_that_differs_by_an_hour_fails(
+        self, clock_ahead_s: float, difference: str, database: Database
+    ) -> None:
+        with pytest.raises(CheckFailed, match=f"the database is {difference}"):
+            check_clock(database, lambda: time.time() + clock_ahead_s)
+
+    @pytest.mark.parametrize("clock_ahead_s", [0, 29, -29])
+    def test_clock_that_differs_by_less_than_30_seconds_passes(
+        self, clock_ahead_s: float, database: Database
+    ) -> None:
+        check_clock(database, lambda: time.time() + clock_ahead_s)
+
+    def test_unreachable_database_passes_because_its_own_check_fails(self) -> None:
+        check_clock(Database("postgresql+psycopg2://x@127.0.0.1:1/x"))
+
+    def test_wrong_clock_is_a_warning_at_the_start_and_in_readyz(
+        self,
+        database: Database,
+        app: App,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setattr(health_checks, "MAX_CLOCK_SKEW_S", -1.0)
+        warn_of_clock_skew(database)
+        assert "clock: compared with this machine's clock, the database is" in caplog.text
+        response = TestApp(app).get("/readyz")
+        assert response.json["failures"] == {}
+        assert list(response.json["warnings"]) == ["clock"]
+
+
 class TestHttpEndpoints:
     @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
     def test_endpoints_respond_200_on_a_working_server(self, path: str, app: App) -> None:
         response = TestApp(app).get(path)
-        assert (response.status_int, response.json) == (200, {"failures": {}})
+        assert (response.status_int, response.json) == (200, {"failures": {}, "warnings": {}})
         assert response.headers["Cache-Control"] == "no-store"
         assert TestApp(app).head(path).status_int == 200
 
@@ -132,7 +174,7 @@ class TestHttpEndpoints:
         url = new_database(f"ready_{worker_id}")
         settings = {**hardened_settings(url), "database.migrate": "true"}
         with running_server(PRODUCTION_INI, tmp_path, settings) as server:
-            assert get(server, "/readyz") == (200, {"failures": {}})
+            assert get(server, "/readyz") == (200, {"failures": {}, "warnings": {}})
             database = Database(url)
             database.run(lambda connection: connection.execute(text("DELETE FROM alembic_version")))
             database.close()
@@ -141,7 +183,7 @@ class TestHttpEndpoints:
                 503,
                 {"migrations": "the database schema is out of date"},
             )
-            assert get(server, "/healthz") == (200, {"failures": {}})
+            assert get(server, "/healthz") == (200, {"failures": {}, "warnings": {}})
 
 
 def get(server: Server, path: str) -> tuple[int, Any]:
