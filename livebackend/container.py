@@ -54,6 +54,7 @@ from livebackend.services.rooms import Rooms
 from livebackend.services.stream_callbacks import StreamCallbacks
 from livebackend.services.stream_monitor import StreamMonitor
 from livebackend.services.verification_codes import VerificationCodes
+from livebackend.services.verified_phones import VerifiedPhones
 from livebackend.storage.local_disk import OriginalPictureStore
 from livebackend.storage.protocol import PictureStore
 from livebackend.storage.reencoding import ReencodingPictureStore
@@ -217,7 +218,10 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         max_bytes=settings.pictures_max_bytes,
         unused_ttl=timedelta(seconds=settings.pictures_unused_ttl_s),
     )
-    verification_codes = _verification_codes(settings, database, sms, rate_limits, rng)
+    code_hasher = CodeHasher([derived_key(secret, "codes") for secret in settings.signing_secrets])
+    verification_codes = _verification_codes(
+        settings, database, sms, rate_limits, code_hasher, rng=rng
+    )
     stream_monitor = StreamMonitor(
         database,
         stream_gateway,
@@ -250,6 +254,7 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
             password_hashing,
             avatars,
             verification_codes,
+            VerifiedPhones(database, rate_limits, code_hasher),
             require_verified_phone=settings.register_verified_phone == "required",
             require_uploaded_pictures=settings.pictures_require_uploaded,
         ),
@@ -327,9 +332,10 @@ def _verification_codes(
     database: Database,
     sms: SmsGateway,
     rate_limits: RateLimiter,
+    code_hasher: CodeHasher,
+    *,
     rng: random.Random,
 ) -> VerificationCodes:
-    code_hasher = CodeHasher([derived_key(secret, "codes") for secret in settings.signing_secrets])
     returns_plain_codes = settings.codes_reply == "plain"
     return VerificationCodes(
         database,

@@ -16,6 +16,7 @@ class Account(Base):
         CheckConstraint("phone ~ '^[0-9]{11}$'", name="phone"),
         CheckConstraint("gender IN ('0', '1')", name="gender"),
         CheckConstraint("nickname <> ''", name="nickname"),
+        CheckConstraint("public_id ~ '^u_[0-9a-f]{20}$'", name="public_id"),
         CheckConstraint("(phone IS NULL) = (removed_at IS NOT NULL)", name="removed"),
         CheckConstraint(
             "removed_at IS NULL OR (nickname IS NULL AND gender IS NULL AND head_image IS NULL)",
@@ -41,3 +42,13 @@ class Account(Base):
     # token, and login fails.
     disabled_at: Mapped[datetime | None]
     removed_at: Mapped[datetime | None]
+    # The id that strangers see instead of the phone, with 80 random bits. Of a UUID, only the first
+    # and the last group are completely random. A removed account gets a new id, which finds no
+    # account.
+    public_id: Mapped[str] = mapped_column(
+        String(22),
+        unique=True,
+        server_default=text(
+            "'u_' || right(gen_random_uuid()::text, 12) || left(gen_random_uuid()::text, 8)"
+        ),
+    )

@@ -45,6 +45,8 @@ class VerificationCode(Base):
     # Number of wrong attempts; it stays 0 unless `codes.reply = ticket` is set.
     attempts: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Keyed digest of the client address that verified the code; NULL if release 0.2 verified it.
+    verified_from: Mapped[bytes | None] = mapped_column(LargeBinary(32))
 
 
 class CodeAttempts(Base):

@@ -34,7 +34,11 @@ from livebackend.services.code_verifiers import Purpose
 from livebackend.services.login_tokens import CURRENT_USER_COLUMNS, CurrentUser
 from livebackend.services.password_hashing import PasswordHashing
 from livebackend.services.verification_codes import VerificationCodes
-from livebackend.services.verified_phones import delete_codes, is_verified, use_verification
+from livebackend.services.verified_phones import (
+    VerifiedPhones,
+    delete_codes,
+    use_verification,
+)
 
 Gender = Literal["0", "1"]
 
@@ -146,6 +150,7 @@ class Accounts:
         password_hashing: PasswordHashing,
         avatars: Avatars,
         verification_codes: VerificationCodes,
+        verified_phones: VerifiedPhones,
         *,
         require_verified_phone: bool,
         require_uploaded_pictures: bool,
@@ -154,6 +159,7 @@ class Accounts:
         self._password_hashing = password_hashing
         self._avatars = avatars
         self._verification_codes = verification_codes
+        self._verified_phones = verified_phones
         self._require_verified_phone = require_verified_phone
         self._require_uploaded_pictures = require_uploaded_pictures
 
@@ -165,16 +171,21 @@ class Accounts:
         nickname: str | None,
         gender: str | None,
         head_image: str | None,
+        address: str,
     ) -> None:
         """Create an account without coins, and mark the phone's verification as used.
 
-        Raises PasswordTooCommon, PhoneTaken, PhoneNotVerified (if the settings require a verified
-        phone) and UnknownPicture (if the settings require an uploaded picture).
+        `address` is the client address. Raises PasswordTooCommon, PhoneTaken, PhoneNotVerified (if
+        the settings require a verified phone) and UnknownPicture (if the settings require an
+        uploaded picture).
         """
         self._password_hashing.reject_common(password, phone=phone)
         # The phone is checked before the password hash, because hashing is slow. `_insert_account`
         # checks the phone again, in the transaction that inserts the account.
-        self._database.run(partial(self._check_phone, phone=phone))
+        if self._database.execute_one(_FIND_ACCOUNT_ID, phone=phone):
+            raise PhoneTaken
+        if self._require_verified_phone:
+            self._verified_phones.check(phone, address=address)
         account = {
             "phone": phone,
             "password_hash": self._password_hashing.hash(password),
@@ -278,12 +289,6 @@ class Accounts:
             return unused_picture_locations
 
         self._avatars.remove(self._database.run(remove_account))
-
-    def _check_phone(self, connection: Connection, *, phone: str) -> None:
-        if find_account_id(connection, phone) is not None:
-            raise PhoneTaken
-        if self._require_verified_phone and not is_verified(connection, phone):
-            raise PhoneNotVerified
 
     def _insert_account(self, connection: Connection, *, account: dict[str, Any]) -> None:
         is_phone_verified = use_verification(connection, account["phone"])

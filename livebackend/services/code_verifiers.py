@@ -44,7 +44,11 @@ _MARK_VERIFIED = (
         models.VerificationCode.id.in_(bindparam("ids", expanding=True)),
         models.VerificationCode.state == "sent",
     )
-    .values(state=bindparam("new_state"), verified_at=func.now())
+    .values(
+        state=bindparam("new_state"),
+        verified_at=func.now(),
+        verified_from=bindparam("address_digest"),
+    )
 )
 
 
@@ -71,15 +75,26 @@ class Purpose(StrEnum):
         return len(text) == self.digits and text.isascii() and text.isdecimal()
 
 
-def mark_verified(connection: Connection, code_ids: Sequence[uuid.UUID], purpose: Purpose) -> None:
+def mark_verified(
+    connection: Connection,
+    code_ids: Sequence[uuid.UUID],
+    purpose: Purpose,
+    *,
+    address_digest: bytes | None,
+) -> None:
     """Mark codes as verified, or as used if `purpose` is a password reset."""
     connection.execute(
-        _MARK_VERIFIED, {"ids": code_ids, "new_state": purpose.state_after_verification}
+        _MARK_VERIFIED,
+        {
+            "ids": code_ids,
+            "new_state": purpose.state_after_verification,
+            "address_digest": address_digest,
+        },
     )
 
 
 class CodeHasher:
-    """Computes HMAC digests of verification codes, salted with the id of the code.
+    """Computes HMAC digests of codes, salted with the id of the code, and of client addresses.
 
     The first key creates new digests; `matches` tries all keys.
     """
@@ -93,6 +108,12 @@ class CodeHasher:
     def matches(self, digest: bytes, code_id: uuid.UUID, code: str) -> bool:
         """Return whether `digest` is the digest of the code with one of the keys."""
         return any(hmac.compare_digest(digest, _digest(key, code_id, code)) for key in self._keys)
+
+    def hash_address(self, address: str | None) -> bytes | None:
+        """Return the digest of the address that verified a code; None without an address."""
+        if address is None:
+            return None
+        return hmac.digest(self._keys[0], b"address " + address.encode(), "sha256")
 
 
 def _digest(key: bytes, code_id: uuid.UUID, code: str) -> bytes:
@@ -113,10 +134,12 @@ class CodeVerifier(Protocol):
         code: str,
         purpose: Purpose,
         phone: str | None = None,
+        address: str | None = None,
     ) -> None:
         """Verify a code.
 
-        If `phone` is not None, the code must have been sent to this phone.
+        If `phone` is not None, the code must have been sent to this phone. `address` is the client
+        address that can register the phone.
         Raises WrongCode and TooManyAttempts. Both errors commit the transaction, so that the wrong
         attempt is counted.
         """
@@ -144,6 +167,7 @@ class SignedTicketVerifier:
         code: str,
         purpose: Purpose,
         phone: str | None = None,
+        address: str | None = None,
     ) -> None:
         id_hex = self._signer.read(ticket)
         if id_hex is None:
@@ -161,7 +185,12 @@ class SignedTicketVerifier:
         if row.state != "sent" or row.expired:
             raise WrongCode
         if purpose.is_code(code) and self._hasher.matches(row.digest, code_id, code):
-            mark_verified(connection, [code_id], purpose)
+            mark_verified(
+                connection,
+                [code_id],
+                purpose,
+                address_digest=self._hasher.hash_address(address),
+            )
             return
         connection.execute(_COUNT_WRONG_ATTEMPT, {"code_id": code_id})
         is_last_attempt = row.attempts + 1 == MAX_WRONG_ATTEMPTS

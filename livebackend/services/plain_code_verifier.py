@@ -73,13 +73,19 @@ class PlainCodeVerifier:
         code: str,
         purpose: Purpose,
         phone: str | None = None,
+        address: str | None = None,
     ) -> None:
         ticket_digest = sha256(ticket.encode()).digest()
         if purpose.is_code(code) and code == ticket:
             code_ids = self._matching_codes(connection, code, purpose, phone)
             if code_ids or purpose is Purpose.REGISTER:
                 connection.execute(_DELETE_ATTEMPTS, {"ticket_digest": ticket_digest})
-                mark_verified(connection, code_ids, purpose)
+                mark_verified(
+                    connection,
+                    code_ids,
+                    purpose,
+                    address_digest=self._hasher.hash_address(address),
+                )
                 return
         if not ticket:
             raise WrongCode  # without a ticket, attempts cannot be counted

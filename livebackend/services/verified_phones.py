@@ -14,29 +14,66 @@ from sqlalchemy import (
 )
 
 from livebackend import models
+from livebackend.core.errors import PhoneNotVerified
+from livebackend.database.engine import Database
+from livebackend.services.code_verifiers import CodeHasher
+from livebackend.services.rate_limits import RateLimit, RateLimiter
 
 _VERIFICATION_TTL = timedelta(minutes=15)
-_IS_VALID_VERIFICATION = and_(
+_is_valid_verification = and_(
     models.VerificationCode.phone == bindparam("of_phone"),
     models.VerificationCode.purpose == "register",
     models.VerificationCode.state == "verified",
     models.VerificationCode.verified_at > func.now() - _VERIFICATION_TTL,
 )
-_SELECT_IS_VERIFIED = select(exists().where(_IS_VALID_VERIFICATION))
+_FIND_VERIFICATION = select(
+    exists().where(_is_valid_verification).label("is_verified"),
+    exists()
+    .where(
+        _is_valid_verification, models.VerificationCode.verified_from == bindparam("address_digest")
+    )
+    .label("is_verified_here"),
+)
 _MARK_VERIFICATION_USED = (
-    update(models.VerificationCode).where(_IS_VALID_VERIFICATION).values(state="used")
+    update(models.VerificationCode).where(_is_valid_verification).values(state="used")
 )
 _DELETE_CODES = delete(models.VerificationCode).where(
     models.VerificationCode.phone == bindparam("of_phone")
 )
 
 
-def is_verified(connection: Connection, phone: str) -> bool:
-    """Return whether the phone has an unused verification of the last 15 minutes."""
-    is_phone_verified: bool = connection.execute(
-        _SELECT_IS_VERIFIED, {"of_phone": phone}
-    ).scalar_one()
-    return is_phone_verified
+class VerifiedPhones:
+    """Decides which clients can register a verified phone.
+
+    The API document ties a registration only to the phone, and the address of the app can change
+    after the verification. So an attacker could register the phone as soon as its user has verified
+    it. The client address that verified the phone can always register it. Another address can
+    register it unless it tried before the verification, or several addresses did.
+    """
+
+    def __init__(self, database: Database, rate_limits: RateLimiter, hasher: CodeHasher) -> None:
+        self._database = database
+        self._rate_limits = rate_limits
+        self._hasher = hasher
+
+    def check(self, phone: str, *, address: str) -> None:
+        """Raise PhoneNotVerified unless the client at `address` can register the phone.
+
+        The error does not reveal whether another client has verified the phone.
+        """
+        verification = self._database.execute_one(
+            _FIND_VERIFICATION, of_phone=phone, address_digest=self._hasher.hash_address(address)
+        )
+        if verification.is_verified_here:
+            return
+        # Only a registration without a verification counts: the app sends none.
+        is_counted = not verification.is_verified
+        is_within_limits = self._rate_limits.try_consume(
+            RateLimit("unverified_address", f"{phone} {address}", counted=is_counted),
+            RateLimit("unverified_phone", phone, counted=is_counted),
+        )
+        if not (verification.is_verified and is_within_limits):
+            raise PhoneNotVerified
 
 
 def use_verification(connection: Connection, phone: str) -> bool:

@@ -127,6 +127,7 @@ class RegisterViews(View):
             ticket=params.code_v,
             code=params.code,
             purpose=Purpose.REGISTER,
+            address=self.request.address,
         )
         return success()
 
@@ -144,6 +145,7 @@ class RegisterViews(View):
             nickname=params.nickname,
             gender=params.gender,
             head_image=params.headImage,
+            address=self.request.address,
         )
         return success()
 

@@ -109,16 +109,19 @@ def test_registration_ignores_unknown_parameters(
         "id": "1",
         "token_version": "9",
         "is_admin": "1",
+        "public_id": "u_00000000000000000000",
+        "publicId": "u_00000000000000000000",
         "nickname": "Ben",
     }
     ann = phone_of_ann.register(**unknown_parameters)
-    unique_columns = {"id", "phone", "password_hash", "created_at"}
+    unique_columns = {"id", "phone", "password_hash", "created_at", "public_id"}
     row_of_ben, row_of_ann = (
         {name: value for name, value in row.items() if name not in unique_columns}
         for row in database_state.rows("accounts")
     )
     assert row_of_ann == row_of_ben
     assert database_state.coins(ann) == 0
+    assert "u_00000000000000000000" not in str(database_state.rows("accounts"))
 
 
 def test_login_with_a_corrupt_password_hash_returns_0008_and_logs_an_error(
