@@ -114,7 +114,7 @@ def measure_reads(
 
     def read_ranking() -> object:
         phone = f"{13800000000 + popular_host_id}"
-        return database.run(lambda connection: history.top_givers(connection, host_phone=phone))
+        return database.run(lambda connection: history.top_givers(connection, host=phone))
 
     return {
         "page": time_pages(user_ids),

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.operation_declaration import Operation
+from livebackend.api.parameter_types import PUBLIC_ID
 from livebackend.api.parameters import Parameter
 from livebackend.api.responses import error_message
 from livebackend.api.result_codes import ResultCode
@@ -187,8 +188,9 @@ def _selections(operation: Operation) -> list[dict[str, Any]]:
 
 def _parameter_schema(parameter: Parameter, phone_pattern: str) -> dict[str, Any]:
     schema = dict(parameter.schema)
-    if schema.get("format") == "phone":
-        schema["pattern"] = f"^(?:{phone_pattern})$"
+    patterns = {"phone": phone_pattern, "user-id": f"{phone_pattern}|{PUBLIC_ID}"}
+    if schema.get("format") in patterns:
+        schema["pattern"] = f"^(?:{patterns[schema['format']]})$"
     return schema
 
 

@@ -76,6 +76,10 @@ def _require_phone(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def _require_user_id(value: str, info: ValidationInfo) -> str:
+    return value if re.fullmatch(PUBLIC_ID, value) else _require_phone(value, info)
+
+
 def _require_match(text: str, pattern: str) -> str:
     if not re.fullmatch(pattern, text):
         raise ValueError(text)
@@ -120,6 +124,8 @@ def _parse_money(text: str) -> int:
     return yuan
 
 
+# The default of the column accounts.public_id generates these ids.
+PUBLIC_ID = "u_[0-9a-f]{20}"
 _REQUEST_ID = "[A-Za-z0-9._-]{1,64}"
 _MAX_GIFT_COINS = 100_000
 # The amounts of coins for sale, by their price in yuan (API document, 金币系统).
@@ -147,6 +153,18 @@ Phone = Annotated[
         "13800000002",
         type="string",
         format="phone",
+    ),
+]
+# A user whom the requesting user may know only by the public id, such as a host.
+UserId = Annotated[
+    str,
+    AfterValidator(_require_user_id),
+    _parameter_schema(
+        "phone number or public ID of the user",
+        "用户的手机号或公开标识",
+        "13800000002",
+        type="string",
+        format="user-id",
     ),
 ]
 # The password of an existing account. It can violate the rules for new passwords, because the

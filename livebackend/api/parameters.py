@@ -27,7 +27,8 @@ class Parameter:
     name: str
     required: bool
     # JSON Schema with an English (`description`) and a Chinese (`x-zh`) description. For a phone
-    # number it has `"format": "phone"`, but no pattern, because the pattern is a setting.
+    # number it has `"format": "phone"`, and for a phone number or public id `"format": "user-id"`,
+    # but no pattern, because the pattern of phone numbers is a setting.
     schema: Mapping[str, Any]
 
 

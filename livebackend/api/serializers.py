@@ -18,7 +18,7 @@ from livebackend.ledger import history
 from livebackend.ledger.history import Giver, HistoryRecord
 from livebackend.ledger.transfers import TransferKind
 from livebackend.services import live_room_list
-from livebackend.services.accounts import Profile
+from livebackend.services.accounts import OwnProfile, Profile
 from livebackend.services.friends import SearchResult
 from livebackend.services.lists import Friend, Message
 from livebackend.services.live_room_list import LiveRoom
@@ -41,6 +41,10 @@ def serialize_profile(profile: Profile) -> response_types.Profile:
         "gender": profile.gender,
         "headImage": profile.head_image,
     }
+
+
+def serialize_own_profile(own_profile: OwnProfile) -> response_types.OwnProfile:
+    return {**serialize_profile(own_profile.profile), "publicId": own_profile.public_id}
 
 
 def serialize_friend(friend: Friend) -> response_types.Friend:
@@ -86,7 +90,10 @@ def serialize_message(message: Message) -> response_types.Message:
 
 def serialize_room(room: LiveRoom) -> response_types.LiveRoom:
     return {
-        **serialize_profile(room.profile),
+        "publicId": room.public_id,
+        "nickname": room.nickname,
+        "gender": room.gender,
+        "headImage": room.head_image,
         "title": room.title,
         "playUrl": room.play_urls,
         "time": _iso_time(room.cursor.started_at),
@@ -108,6 +115,7 @@ def serialize_record(record: HistoryRecord) -> response_types.Record:
         "kind": _KINDS[record.kind],
         "coins": record.coins,
         "left": record.balance_after,
+        "publicId": record.public_id,
         "nickname": record.nickname,
         "description": record.description,
         "time": _iso_time(record.created_at),
@@ -144,6 +152,7 @@ def serialize_heartbeat(heartbeat: Heartbeat) -> response_types.HeartbeatRespons
 
 def serialize_giver(giver: Giver) -> response_types.Giver:
     return {
+        "publicId": giver.public_id,
         "nickname": giver.nickname,
         "headImage": giver.head_image,
         "coins": giver.coins,

@@ -19,20 +19,20 @@ _PASSWORD_LETTERS, _PASSWORD_DIGITS = "abcdefghjkmnpqrstuvwxyz", "23456789"
 _GENDER_NAMES = {"0": "female", "1": "male"}
 
 
-def _check_phone(context: click.Context, option: click.Parameter, value: str) -> str:
-    if not re.fullmatch("[0-9]{11}", value):
-        raise click.BadParameter("a phone number has eleven digits")
+def _check_user_id(context: click.Context, option: click.Parameter, value: str) -> str:
+    if not re.fullmatch("[0-9]{11}|u_[0-9a-f]{20}", value):
+        raise click.BadParameter("a phone number has eleven digits, a public ID u_ and 20 more")
     return value
 
 
-_phone_argument = click.argument("phone", callback=_check_phone)
+_user_id_argument = click.argument("user_id", metavar="USER", callback=_check_user_id)
 
 
 @click.group()
 def user() -> None:
     """Show and change one account.
 
-    PHONE is the phone number of the account.
+    USER is the phone number or the public ID of the account.
 
     Example: livebackend user show production.ini 13812345678
     """
@@ -40,9 +40,9 @@ def user() -> None:
 
 @user.command()
 @ini_argument
-@_phone_argument
+@_user_id_argument
 @json_option
-def show(ini: Path, phone: str) -> None:
+def show(ini: Path, user_id: str) -> None:
     """Show an account.
 
     The phone number is not masked.
@@ -50,7 +50,7 @@ def show(ini: Path, phone: str) -> None:
     Example: livebackend user show production.ini 13812345678
     """
     with opened_services(ini) as services:
-        account = _find_account(services, phone)
+        account = _find_account(services, user_id)
     facts = account._asdict() | {"gender": _GENDER_NAMES.get(account.gender or "")}
     print_result(
         align_columns([(name.replace("_", " "), value) for name, value in facts.items()]), **facts
@@ -59,9 +59,9 @@ def show(ini: Path, phone: str) -> None:
 
 @user.command()
 @ini_argument
-@_phone_argument
+@_user_id_argument
 @json_option
-def disable(ini: Path, phone: str) -> None:
+def disable(ini: Path, user_id: str) -> None:
     """Disable an account.
 
     The command revokes the user's login tokens and closes their room. The user cannot log in.
@@ -69,8 +69,10 @@ def disable(ini: Path, phone: str) -> None:
     Example: livebackend user disable production.ini 13812345678
     """
     with opened_services(ini) as services:
-        account = _find_account(services, phone)
-        changed = services.database.run(lambda connection: accounts.disable(connection, phone))
+        account = _find_account(services, user_id)
+        changed = services.database.run(
+            lambda connection: accounts.disable(connection, account.phone)
+        )
         # The tokens are revoked before the room is closed, so that the user cannot open a new room.
         if account.room_id:
             services.rooms.leave(account.id, reason="operator")
@@ -79,9 +81,9 @@ def disable(ini: Path, phone: str) -> None:
 
 @user.command()
 @ini_argument
-@_phone_argument
+@_user_id_argument
 @json_option
-def enable(ini: Path, phone: str) -> None:
+def enable(ini: Path, user_id: str) -> None:
     """Enable a disabled account.
 
     The user can log in again. Revoked login tokens stay revoked.
@@ -89,16 +91,18 @@ def enable(ini: Path, phone: str) -> None:
     Example: livebackend user enable production.ini 13812345678
     """
     with opened_services(ini) as services:
-        account = _find_account(services, phone)
-        changed = services.database.run(lambda connection: accounts.enable(connection, phone))
+        account = _find_account(services, user_id)
+        changed = services.database.run(
+            lambda connection: accounts.enable(connection, account.phone)
+        )
     _print_state(account.id, "enabled", changed=changed)
 
 
 @user.command()
 @ini_argument
-@_phone_argument
+@_user_id_argument
 @json_option
-def revoke(ini: Path, phone: str) -> None:
+def revoke(ini: Path, user_id: str) -> None:
     """Revoke all login tokens of an account.
 
     The password does not change.
@@ -106,16 +110,16 @@ def revoke(ini: Path, phone: str) -> None:
     Example: livebackend user revoke production.ini 13812345678
     """
     with opened_services(ini) as services:
-        account = _find_account(services, phone)
-        services.database.run(lambda connection: accounts.revoke(connection, phone))
+        account = _find_account(services, user_id)
+        services.database.run(lambda connection: accounts.revoke(connection, account.phone))
     print_result(f"all login tokens of account {account.id} are revoked", id=account.id)
 
 
 @user.command("reset-password")
 @ini_argument
-@_phone_argument
+@_user_id_argument
 @json_option
-def reset_password(ini: Path, phone: str) -> None:
+def reset_password(ini: Path, user_id: str) -> None:
     """Set a random new password, and print it.
 
     The login tokens of the account are revoked.
@@ -124,10 +128,10 @@ def reset_password(ini: Path, phone: str) -> None:
     """
     password = new_password()
     with opened_services(ini) as services:
-        account = _find_account(services, phone)
+        account = _find_account(services, user_id)
         password_hash = services.password_hashing.hash(password)
         services.database.run(
-            lambda connection: accounts.set_password(connection, phone, password_hash)
+            lambda connection: accounts.set_password(connection, account.phone, password_hash)
         )
     print_result(
         f"new password of account {account.id}: {password}\n"
@@ -148,10 +152,10 @@ def _print_state(account_id: int, state: str, *, changed: bool, **more_facts: An
     print_result(text, id=account_id, changed=changed, **more_facts)
 
 
-def _find_account(services: Services, phone: str) -> AccountDetails:
+def _find_account(services: Services, user_id: str) -> AccountDetails:
     account = services.database.run(
-        lambda connection: accounts.find_account_details(connection, phone)
+        lambda connection: accounts.find_account_details(connection, user_id)
     )
     if account is None:
-        raise CommandFailed("no account has this phone number")
+        raise CommandFailed("no account has this phone number or public ID")
     return account

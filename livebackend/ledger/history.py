@@ -27,8 +27,9 @@ _FIND_RECORDS = text(
         ORDER BY id DESC LIMIT :limit
     )
     SELECT id, kind, coins, created_at,
-        (SELECT nickname FROM coin_accounts JOIN accounts ON accounts.id = owner_id
-            WHERE coin_accounts.id = other_id) AS nickname,
+        (SELECT ARRAY[nickname, public_id]
+            FROM coin_accounts JOIN accounts ON accounts.id = owner_id
+            WHERE coin_accounts.id = other_id AND phone IS NOT NULL) AS other,
         (SELECT description FROM gifts WHERE transfer_id = page.id) AS description,
         (SELECT sum(amount)::bigint FROM coin_slots
             WHERE coin_account_id = (SELECT id FROM own)) AS balance
@@ -45,7 +46,7 @@ BALANCE = text(
 _FIND_HOST = text(
     """
     SELECT coin_accounts.id FROM coin_accounts JOIN accounts ON accounts.id = owner_id
-    WHERE phone = :phone
+    WHERE (phone = :user_id OR public_id = :user_id) AND phone IS NOT NULL
     """
 )
 # Only the newest 10,000 gifts of a host are read, so that the query is fast for every host. Of
@@ -56,7 +57,8 @@ _FIND_GIVERS = text(
         SELECT id, debit_id, amount FROM transfers
         WHERE credit_id = :host AND kind = :gift ORDER BY id DESC LIMIT 10000
     )
-    SELECT nickname, head_image, sum(newest_gifts.amount)::bigint AS coins
+    SELECT CASE WHEN phone IS NOT NULL THEN public_id END, nickname, head_image,
+        sum(newest_gifts.amount)::bigint AS coins
     FROM newest_gifts JOIN coin_accounts ON coin_accounts.id = newest_gifts.debit_id
     JOIN accounts ON accounts.id = owner_id
     WHERE NOT EXISTS (SELECT FROM transfers WHERE reverses_id = newest_gifts.id)
@@ -75,23 +77,26 @@ class HistoryCursor(NamedTuple):
 class HistoryRecord(NamedTuple):
     """A transfer in an account's history.
 
-    `coins` is negative for outgoing transfers. `nickname` is the other user's, or None for a
-    provider. The ids of an account's outgoing transfers increase in the order of posting. An
-    incoming transfer has a lower id than the transfers that spend its coins.
+    `coins` is negative for outgoing transfers. `public_id` and `nickname` are the other user's, or
+    None for a provider or a removed account. The ids of an account's outgoing transfers increase in
+    the order of posting. An incoming transfer has a lower id than the transfers that spend its
+    coins.
     """
 
     id: int
     kind: TransferKind
     coins: int
     balance_after: int
+    public_id: str | None
     nickname: str | None
     description: str | None
     created_at: datetime
 
 
 class Giver(NamedTuple):
-    """A user and the coins that they gave to a host."""
+    """A user and the coins that they gave to a host; a removed account has no public id."""
 
+    public_id: str | None
     nickname: str | None
     head_image: str | None
     coins: int
@@ -124,13 +129,15 @@ class CoinHistory:
         records: list[HistoryRecord] = []
         balance = before.balance if before else rows[0].balance if rows else 0
         for row in rows[:limit]:
+            nickname, public_id = row.other or (None, None)
             records.append(
                 HistoryRecord(
                     id=row.id,
                     kind=TransferKind(row.kind),
                     coins=row.coins,
                     balance_after=balance,
-                    nickname=row.nickname,
+                    public_id=public_id,
+                    nickname=nickname,
                     description=row.description,
                     created_at=row.created_at,
                 )
@@ -138,13 +145,13 @@ class CoinHistory:
             balance -= row.coins
         return records, HistoryCursor(records[-1].id, balance) if len(rows) > limit else None
 
-    def top_givers(self, connection: Connection, *, host_phone: str) -> list[Giver]:
+    def top_givers(self, connection: Connection, *, host: str) -> list[Giver]:
         """Return the users who gave a host the most coins: at most 20, most coins first.
 
-        Only the newest 10,000 gifts of the host count. Raises UnknownUser if no account has
-        this phone number.
+        Only the newest 10,000 gifts of the host count. Raises UnknownUser if no account has the
+        phone number or public id `host`.
         """
-        host_id = connection.execute(_FIND_HOST, {"phone": host_phone}).scalar_one_or_none()
+        host_id = connection.execute(_FIND_HOST, {"user_id": host}).scalar_one_or_none()
         if host_id is None:
             raise UnknownUser
         values = {"host": host_id, "gift": int(TransferKind.GIFT), "limit": _MAX_GIVERS}

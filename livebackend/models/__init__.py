@@ -7,7 +7,7 @@ Statements select columns and return rows, not model objects:
     select(models.Account.phone).where(models.Account.id == bindparam("id"))
 """
 
-from livebackend.models.accounts import Account
+from livebackend.models.accounts import Account, account_has_user_id
 from livebackend.models.base import Base
 from livebackend.models.friends import Block, FriendRequest, Friendship, request_is_open
 from livebackend.models.ledger import (
@@ -53,6 +53,7 @@ __all__ = [
     "Room",
     "Transfer",
     "VerificationCode",
+    "account_has_user_id",
     "request_is_open",
     "room_is_open",
 ]

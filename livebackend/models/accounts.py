@@ -2,7 +2,17 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, Identity, Integer, String, func, text
+from sqlalchemy import (
+    CheckConstraint,
+    Identity,
+    Integer,
+    String,
+    and_,
+    bindparam,
+    func,
+    or_,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from livebackend.models.base import Base
@@ -52,3 +62,10 @@ class Account(Base):
             "'u_' || right(gen_random_uuid()::text, 12) || left(gen_random_uuid()::text, 8)"
         ),
     )
+
+
+# The account with the phone number or the public id `user_id`; a removed account has neither.
+account_has_user_id = and_(
+    or_(Account.phone == bindparam("user_id"), Account.public_id == bindparam("user_id")),
+    Account.phone.is_not(None),
+)

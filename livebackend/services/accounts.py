@@ -12,6 +12,7 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -52,6 +53,14 @@ class Profile(NamedTuple):
     head_image: str | None
 
 
+class OwnProfile(NamedTuple):
+    """The profile of an account, as its user sees it."""
+
+    profile: Profile
+    # The id that other users see instead of the phone number.
+    public_id: str
+
+
 PROFILE_COLUMNS = (
     models.Account.phone,
     models.Account.nickname,
@@ -77,7 +86,7 @@ _CHANGE_PASSWORD = _SET_PASSWORD.where(
 )
 _RESET_PASSWORD = _SET_PASSWORD.where(models.Account.phone == bindparam("of_phone"))
 _LOCK_PROFILE = (
-    select(*PROFILE_COLUMNS)
+    select(*PROFILE_COLUMNS, models.Account.public_id)
     .where(models.Account.id == bindparam("id"), models.Account.phone.is_not(None))
     .with_for_update()
 )
@@ -127,6 +136,7 @@ _MARK_REMOVED = (
         nickname=None,
         gender=None,
         head_image=None,
+        public_id=text("DEFAULT"),
         token_version=models.Account.token_version + 1,
         removed_at=func.now(),
     )
@@ -236,7 +246,7 @@ class Accounts:
         nickname: str | None = None,
         gender: str | None = None,
         head_image: str | None = None,
-    ) -> Profile:
+    ) -> OwnProfile:
         """Change the profile fields that are not None; return the complete profile.
 
         Raises AccountRemoved, and UnknownPicture if the settings require an uploaded picture.
@@ -244,7 +254,7 @@ class Accounts:
         fields = {"nickname": nickname, "gender": gender, "head_image": head_image}
         changed_fields = {name: value for name, value in fields.items() if value is not None}
 
-        def store_changes(connection: Connection) -> tuple[Profile, list[str]]:
+        def store_changes(connection: Connection) -> tuple[OwnProfile, list[str]]:
             stored_profile = connection.execute(_LOCK_PROFILE, {"id": account.id}).one_or_none()
             if stored_profile is None:
                 raise AccountRemoved
@@ -261,9 +271,8 @@ class Accounts:
                     .where(models.Account.id == account.id)
                     .values(changed_fields)
                 )
-            return Profile._make(
-                connection.execute(_LOCK_PROFILE, {"id": account.id}).one()
-            ), unused_picture_locations
+            *profile, public_id = connection.execute(_LOCK_PROFILE, {"id": account.id}).one()
+            return OwnProfile(Profile._make(profile), public_id), unused_picture_locations
 
         profile, unused_picture_locations = self._database.run(store_changes)
         self._avatars.remove(unused_picture_locations)

@@ -71,9 +71,9 @@ _SEARCH = PreparedStatement(
 )
 
 _LOCK_ACCOUNTS = PreparedStatement(
-    select(models.Account.id, models.Account.phone)
+    select(models.Account.id, models.Account.phone, models.Account.public_id)
     .where(
-        or_(models.Account.id == bindparam("me"), models.Account.phone == bindparam("phone")),
+        or_(models.Account.id == bindparam("me"), models.account_has_user_id),
         models.Account.phone.is_not(None),
     )
     .order_by(models.Account.id)
@@ -312,14 +312,15 @@ class Friends:
         if connection.execute(_DELETE_FRIENDSHIP, account_ids).rowcount == 0:
             raise NotFriends
 
-    def block(self, connection: Connection, me: CurrentUser, phone: str) -> None:
+    def block(self, connection: Connection, me: CurrentUser, user_id: str) -> None:
         """Block a user: delete the friendship, and hide the user's requests from `me`.
 
         The open request and all later requests of the blocked user are hidden. The open request of
         `me` is withdrawn. The other user is not notified. Blocking a blocked user changes nothing.
-        Raises UnknownUser, OwnAccount, BlockLimitReached and AccountRemoved.
+        `user_id` is the phone number or the public id of the user. Raises UnknownUser, OwnAccount,
+        BlockLimitReached and AccountRemoved.
         """
-        account_ids = _lock_different_accounts(connection, me, phone)
+        account_ids = _lock_different_accounts(connection, me, user_id)
         for statement in (
             _BLOCK,
             _DELETE_FRIENDSHIP,
@@ -330,12 +331,13 @@ class Friends:
         if connection.execute(_COUNT_BLOCKED, account_ids).scalar_one() > self._friends_max:
             raise BlockLimitReached(maximum=self._friends_max)
 
-    def unblock(self, connection: Connection, me: CurrentUser, phone: str) -> None:
+    def unblock(self, connection: Connection, me: CurrentUser, user_id: str) -> None:
         """Unblock a user: `me` sees later requests; hidden requests stay hidden.
 
-        Raises UnknownUser, OwnAccount and AccountRemoved.
+        `user_id` is the phone number or the public id of the user. Raises UnknownUser, OwnAccount
+        and AccountRemoved.
         """
-        account_ids = _lock_different_accounts(connection, me, phone)
+        account_ids = _lock_different_accounts(connection, me, user_id)
         if connection.execute(_UNBLOCK, account_ids).rowcount:
             connection.execute(_DECLINE_RECEIVED_REQUEST, account_ids)
 
@@ -357,28 +359,30 @@ class Friends:
         _INSERT_FRIENDSHIP.run(connection, account_ids)
 
 
-def _lock_different_accounts(connection: Connection, me: CurrentUser, phone: str) -> dict[str, int]:
+def _lock_different_accounts(
+    connection: Connection, me: CurrentUser, user_id: str
+) -> dict[str, int]:
     """Lock two accounts like `_lock_accounts`; raise OwnAccount if both are the same."""
-    account_ids = _lock_accounts(connection, me, phone)
+    account_ids = _lock_accounts(connection, me, user_id)
     if account_ids["other"] == account_ids["me"]:
         raise OwnAccount
     return account_ids
 
 
-def _lock_accounts(connection: Connection, me: CurrentUser, phone: str) -> dict[str, int]:
-    """Lock the account of `me` and the account with the phone number `phone`.
+def _lock_accounts(connection: Connection, me: CurrentUser, user_id: str) -> dict[str, int]:
+    """Lock the account of `me` and the account with the phone number or public id `user_id`.
 
     Returns the two account ids by their SQL parameter names, `me` and `other`.
 
     Raises UnknownUser, and AccountRemoved if `me` was removed by a concurrent request.
     """
-    rows = _LOCK_ACCOUNTS.run(connection, {"me": me.id, "phone": phone})
-    ids_by_phone = {row.phone: row.id for row in rows}
-    if phone not in ids_by_phone:
+    rows = _LOCK_ACCOUNTS.run(connection, {"me": me.id, "user_id": user_id})
+    other_id = next((row.id for row in rows if user_id in (row.phone, row.public_id)), None)
+    if other_id is None:
         raise UnknownUser
-    if me.id not in ids_by_phone.values():
+    if all(row.id != me.id for row in rows):
         raise AccountRemoved
-    return {"me": me.id, "other": ids_by_phone[phone]}
+    return {"me": me.id, "other": other_id}
 
 
 def _find_request(connection: Connection, verify_id: MessageId, object_id: MessageId) -> Any:

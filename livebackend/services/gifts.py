@@ -3,7 +3,7 @@
 import time
 import uuid
 
-from sqlalchemy import Connection, and_, bindparam, join, select, text
+from sqlalchemy import Connection, and_, join, select, text
 from sqlalchemy.orm import aliased
 
 from livebackend import models
@@ -40,7 +40,7 @@ _host_and_room = join(
     models.Account, _credit_account, _credit_account.owner_id == models.Account.id
 ).outerjoin(models.Room, and_(models.Room.account_id == models.Account.id, models.room_is_open))
 # Authenticates the login token and finds both coin accounts in one statement. The statement returns
-# no row if the token is invalid, and NULL as `credit_id` if no account has the host's phone.
+# no row if the token is invalid, and NULL as `credit_id` if the host is unknown.
 _COIN_ACCOUNTS = PreparedStatement(
     select(
         _debit_account.id.label("debit_id"),
@@ -49,7 +49,7 @@ _COIN_ACCOUNTS = PreparedStatement(
         models.Room.id.label("room_id"),
     ).select_from(
         _giver.join(_debit_account, _debit_account.owner_id == _giver.c.id).outerjoin(
-            _host_and_room, models.Account.phone == bindparam("phone")
+            _host_and_room, models.account_has_user_id
         )
     )
 )
@@ -60,7 +60,8 @@ _GIFT_TO_REMOVED_HOST = text(
     WHERE actor_id = :actor AND request_id = :request_id AND amount = :coins
         AND description = :description AND accounts.removed_at IS NOT NULL
         AND NOT EXISTS (SELECT FROM accounts AS other
-            WHERE phone = :phone AND other.created_at <= transfers.created_at)
+            WHERE (phone = :host OR public_id = :host)
+                AND other.created_at <= transfers.created_at)
     """
 )
 
@@ -84,7 +85,7 @@ class Gifts:
         description: str,
         request_id: str | None,
     ) -> None:
-        """Transfer coins to the host with the phone number `host`.
+        """Transfer coins to the host with the phone number or public id `host`.
 
         The host can be offline. A retry of a posted gift moves no coins. Raises TokenInvalid for a
         revoked token, UnknownUser, OwnAccount, RequestIdReused, InsufficientCoins,
@@ -101,7 +102,7 @@ class Gifts:
         self, claims: TokenClaims, host: str, coins: int, description: str, request_id: str
     ) -> None:
         deadline = time.monotonic() + self._timeout_s
-        values = claims.values | {"phone": host}
+        values = claims.values | {"user_id": host}
         coin_accounts = self._database.run_autocommit(
             lambda connection: _COIN_ACCOUNTS.first(connection, values)
         )
@@ -137,17 +138,18 @@ class Gifts:
             raise RequestIdReused
 
     def _was_given_to_removed_host(
-        self, actor_id: int, key: uuid.UUID, phone: str, coins: int, description: str
+        self, actor_id: int, key: uuid.UUID, host: str, coins: int, description: str
     ) -> bool:
         """Return whether the same gift was sent to a host whose account is removed.
 
-        A removed account has no phone number. So the query compares the other values of the gift,
-        and checks that no account with this phone is older than the gift.
+        A removed account has no phone number, and a new public id. So the query compares the other
+        values of the gift, and checks that no account with this phone number or public id is older
+        than the gift.
         """
         values = {
             "actor": actor_id,
             "request_id": key,
-            "phone": phone,
+            "host": host,
             "coins": coins,
             "description": description,
         }

@@ -6,13 +6,16 @@ from typing import Any, NamedTuple, TypedDict
 from sqlalchemy import Connection, bindparam, select, tuple_
 
 from livebackend import models
-from livebackend.services.accounts import PROFILE_COLUMNS, Profile
+from livebackend.services.accounts import Gender
 
 _PAGE_ROWS = 50
 
 _LIVE_ROOMS = (
     select(
-        *PROFILE_COLUMNS,
+        models.Account.public_id,
+        models.Account.nickname,
+        models.Account.gender,
+        models.Account.head_image,
         models.Room.title,
         models.Room.play_urls,
         models.Room.started_at,
@@ -45,9 +48,15 @@ class PlayUrls(TypedDict):
 
 
 class LiveRoom(NamedTuple):
-    """An entry of the live room list."""
+    """An entry of the live room list, with the profile of the host.
 
-    profile: Profile
+    All users see the list, so it has the host's public id instead of the phone number.
+    """
+
+    public_id: str
+    nickname: str | None
+    gender: Gender | None
+    head_image: str | None
     title: str | None
     play_urls: PlayUrls
     cursor: RoomCursor
@@ -69,9 +78,7 @@ class LiveRooms:
             values |= {"started_at": after.started_at, "room_id": after.room_id}
         rows = connection.execute(_LIVE_ROOMS_AFTER_CURSOR if after else _LIVE_ROOMS, values).all()
         rooms = [
-            LiveRoom(
-                Profile(*row[:4]), row.title, row.play_urls, RoomCursor(row.started_at, row.id)
-            )
+            LiveRoom._make((*row[:6], RoomCursor(row.started_at, row.id)))
             for row in rows[:_PAGE_ROWS]
         ]
         return rooms, rooms[-1].cursor if len(rows) > _PAGE_ROWS else None

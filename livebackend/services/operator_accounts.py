@@ -12,7 +12,8 @@ log = logging.getLogger(__name__)
 
 _FIND_DETAILS = text(
     """
-    SELECT a.id, a.phone, a.nickname, a.gender, a.head_image, a.created_at, a.disabled_at,
+    SELECT a.id, a.phone, a.public_id, a.nickname, a.gender, a.head_image, a.created_at,
+        a.disabled_at,
         (SELECT count(*) FROM friendships WHERE account_id = a.id) AS friends,
         (SELECT count(*) FROM friend_requests
             WHERE addressee_id = a.id AND state = 'open') AS requests,
@@ -20,7 +21,8 @@ _FIND_DETAILS = text(
             JOIN coin_accounts ON coin_accounts.id = coin_account_id
             WHERE owner_id = a.id) AS coins,
         (SELECT id FROM rooms WHERE account_id = a.id AND state = 'open') AS room_id
-    FROM accounts AS a WHERE a.phone = :phone
+    FROM accounts AS a
+    WHERE (a.phone = :user_id OR a.public_id = :user_id) AND a.phone IS NOT NULL
     """
 )
 _has_phone = models.Account.phone == bindparam("of_phone")
@@ -50,6 +52,7 @@ class AccountDetails(NamedTuple):
 
     id: int
     phone: str
+    public_id: str
     nickname: str | None
     gender: str | None
     head_image: str | None
@@ -63,9 +66,9 @@ class AccountDetails(NamedTuple):
     room_id: int | None
 
 
-def find_account_details(connection: Connection, phone: str) -> AccountDetails | None:
-    """Return the details of the account with this phone, or None if no account has it."""
-    row = connection.execute(_FIND_DETAILS, {"phone": phone}).one_or_none()
+def find_account_details(connection: Connection, user_id: str) -> AccountDetails | None:
+    """Return the details of the account with this phone or public id, or None."""
+    row = connection.execute(_FIND_DETAILS, {"user_id": user_id}).one_or_none()
     return AccountDetails(*row) if row else None
 
 

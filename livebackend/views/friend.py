@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from livebackend.api.base_view import View
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.operation_declaration import operation
-from livebackend.api.parameter_types import MessageIdParameter, Phone
+from livebackend.api.parameter_types import MessageIdParameter, Phone, UserId
 from livebackend.api.parameters import AuthenticatedParameters, ErrorCode, documented_field
 from livebackend.api.response_types import Flag, Profile
 from livebackend.api.responses import OperationResponse, success
@@ -18,6 +18,18 @@ class TargetUser(AuthenticatedParameters):
         Phone,
         ErrorCode(ResultCode.UNKNOWN_USER),
         documented_field("phone number of the other user", "目标用户的手机号", "13800000002"),
+    ]
+
+
+class BlockTarget(AuthenticatedParameters):
+    userId: Annotated[
+        UserId,
+        ErrorCode(ResultCode.UNKNOWN_USER),
+        documented_field(
+            "phone number or public ID of the other user",
+            "目标用户的手机号或公开标识",
+            "13800000002",
+        ),
     ]
 
 
@@ -122,13 +134,13 @@ class FriendViews(View):
 
     @operation(
         "block",
-        parameters=TargetUser,
+        parameters=BlockTarget,
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.UNKNOWN_USER],
         documented=False,
         idempotent=True,
     )
-    def block(self, params: TargetUser) -> OperationResponse:
+    def block(self, params: BlockTarget) -> OperationResponse:
         """Block a user · 拉黑
 
         Ends the friendship and hides friend requests of the blocked user.
@@ -139,13 +151,13 @@ class FriendViews(View):
 
     @operation(
         "unblock",
-        parameters=TargetUser,
+        parameters=BlockTarget,
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.UNKNOWN_USER],
         documented=False,
         idempotent=True,
     )
-    def unblock(self, params: TargetUser) -> OperationResponse:
+    def unblock(self, params: BlockTarget) -> OperationResponse:
         """Unblock a user · 取消拉黑"""
         request = self.request
         request.services.friends.unblock(request.db, request.current_user, params.userId)

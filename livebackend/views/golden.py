@@ -10,8 +10,8 @@ from livebackend.api.parameter_types import (
     HistoryCursorParameter,
     Money,
     PageLength,
-    Phone,
     RequestId,
+    UserId,
 )
 from livebackend.api.parameters import AuthenticatedParameters, documented_field
 from livebackend.api.response_types import Balance, Giver, Order, Records
@@ -33,7 +33,10 @@ class Refill(AuthenticatedParameters):
 class SendGift(AuthenticatedParameters):
     value: Coins
     object: Annotated[
-        Phone, documented_field("phone number of the host", "主播的手机号", "13800000001")
+        UserId,
+        documented_field(
+            "phone number or public ID of the host", "主播的手机号或公开标识", "13800000001"
+        ),
     ]
     description: Description
     requestId: RequestId | None = None
@@ -46,7 +49,10 @@ class ListRecords(AuthenticatedParameters):
 
 class Ranking(AuthenticatedParameters):
     object: Annotated[
-        Phone, documented_field("phone number of the host", "主播的手机号", "13800000001")
+        UserId,
+        documented_field(
+            "phone number or public ID of the host", "主播的手机号或公开标识", "13800000001"
+        ),
     ]
 
 
@@ -127,5 +133,5 @@ class GoldenViews(View):
     def ranking(self, params: Ranking) -> OperationResponse:
         """List the top gift senders of a host · 送礼排行"""
         request = self.request
-        givers = request.services.coin_history.top_givers(request.db, host_phone=params.object)
+        givers = request.services.coin_history.top_givers(request.db, host=params.object)
         return success([serialize_giver(giver) for giver in givers])

@@ -17,10 +17,10 @@ from livebackend.api.parameter_types import (
     UncheckedText,
 )
 from livebackend.api.parameters import AuthenticatedParameters, Parameters, documented_field
-from livebackend.api.response_types import Profile
+from livebackend.api.response_types import OwnProfile
 from livebackend.api.responses import OperationResponse, success
 from livebackend.api.result_codes import ResultCode
-from livebackend.api.serializers import serialize_profile
+from livebackend.api.serializers import serialize_own_profile
 from livebackend.services.code_verifiers import Purpose
 
 # Parameters of `register` that `send_code` does not have.
@@ -155,7 +155,7 @@ class RegisterViews(View):
         default_error=ResultCode.UNKNOWN_ERROR,
         transaction=False,
         documented=False,
-        message_type=Profile,
+        message_type=OwnProfile,
     )
     def change_profile(self, params: ChangeProfile) -> OperationResponse:
         """Change the profile · 修改资料"""
@@ -165,7 +165,7 @@ class RegisterViews(View):
             gender=params.gender,
             head_image=params.headImage,
         )
-        return success(serialize_profile(profile))
+        return success(serialize_own_profile(profile))
 
     @operation(
         "remove",

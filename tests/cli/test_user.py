@@ -27,6 +27,15 @@ def test_show_prints_all_data_of_an_account(
     assert re.search(r"^coins +50$", text, re.MULTILINE)
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_public_id_identifies_the_account(
+    command: str, operator: Operator, ann: UserClient, ben: UserClient
+) -> None:
+    account = operator.run_json("user show", ann.phone)
+    result = operator.run_json(f"user {command}", account["public_id"])
+    assert result["id"] == account["id"]
+
+
 def test_disabled_account_is_logged_out_and_cannot_log_in(
     operator: Operator,
     api: ApiClient,
@@ -86,9 +95,9 @@ def test_unknown_phone_is_an_error_and_changes_nothing(
 ) -> None:
     with database_state.assert_unchanged():
         result = operator.run(f"user {command}", "13800000009", code=1)
-        assert result.stderr.endswith("Error: no account has this phone number\n")
+        assert result.stderr.endswith("Error: no account has this phone number or public ID\n")
         output = operator.run_json(f"user {command}", "13800000009", code=1)
-    assert output == {"error": "no account has this phone number"}
+    assert output == {"error": "no account has this phone number or public ID"}
 
 
 @pytest.mark.parametrize(

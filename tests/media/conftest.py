@@ -215,8 +215,9 @@ class Host:
     @property
     def is_listed(self) -> bool:
         """True if the public list of rooms contains the room of this user."""
+        own_id = self.post("/register", profile="1")["message"]["publicId"]
         rooms = self.post("/list", livelist="1")["message"]["rooms"]
-        return any(room["userId"] == self.phone for room in rooms)
+        return any(room["publicId"] == own_id for room in rooms)
 
 
 @pytest.fixture

@@ -275,6 +275,7 @@ class TestChangeProfile:
     def test_profile_change_keeps_omitted_fields(self, ann: UserClient) -> None:
         response = ann.post("/register", profile="1", gender="0")
         profile = {"userId": ann.phone, "nickname": "Ann", "gender": "0", "headImage": None}
+        profile["publicId"] = response.message["publicId"]
         assert response.body == {"result": "0000", "message": profile}
         response = ann.post("/register", profile="1", nickname="Anna")
         assert response.message == profile | {"nickname": "Anna"}

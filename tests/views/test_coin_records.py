@@ -66,10 +66,12 @@ class TestRecords:
         assert [record.pop("time")[-1] for record in records_of_ann] == ["Z", "Z"]
         gift, refill = records_of_ann
         assert gift.pop("id") > refill.pop("id")
+        ben_profile = ben.post("/register", profile="1").message
         assert gift == {
             "kind": "gift",
             "coins": -30,
             "left": 70,
+            "publicId": ben_profile["publicId"],
             "nickname": "Ben",
             "description": "一朵玫瑰",
         }
@@ -77,6 +79,7 @@ class TestRecords:
             "kind": "refill",
             "coins": 100,
             "left": 100,
+            "publicId": None,
             "nickname": None,
             "description": None,
         }
@@ -166,7 +169,7 @@ class TestRanking:
         response = user.post("/golden", ranking="1", object=host.phone)
         assert response.result == "0000", response
         for giver in response.message:
-            assert giver.keys() == {"nickname", "headImage", "coins"}
+            assert giver.keys() == {"publicId", "nickname", "headImage", "coins"}
         return [(giver["nickname"], giver["coins"]) for giver in response.message]
 
     def test_ranking_orders_givers_by_the_total_of_their_gifts(

@@ -200,7 +200,7 @@ class TestLiveList:
         assert room.pop("playUrl").keys() == {"rtmp", "hls", "hdl"}
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", room.pop("time"))
         assert room == {
-            "userId": ben.phone,
+            "publicId": ben.post("/register", profile="1").message["publicId"],
             "nickname": "Ben",
             "gender": None,
             "headImage": None,
@@ -243,7 +243,7 @@ class TestLiveList:
             cursor_parameter = {"after": page["next"]}
         assert [len(page) for page in pages] == [50, 50, 20]
         rooms = [room for page in pages for room in page]
-        assert len({room["userId"] for room in rooms}) == 120
+        assert len({room["publicId"] for room in rooms}) == 120
         assert [room["time"] for room in rooms] == sorted(
             (room["time"] for room in rooms), reverse=True
         )
@@ -268,7 +268,8 @@ class TestLiveList:
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "UPDATE rooms SET state = 'closed', closed_at = now(), close_reason = 'left'"
-                f" WHERE stream_key = '{first_page['rooms'][-1]['userId']}'"
+                " WHERE account_id = (SELECT id FROM accounts"
+                f" WHERE public_id = '{first_page['rooms'][-1]['publicId']}')"
             )
         assert self.live_list(ann, after=first_page["next"])["rooms"] == expected_rooms
         assert len(expected_rooms) == 10

@@ -12,6 +12,7 @@ from livebackend_client.responses import (
     LiveRooms,
     Message,
     Order,
+    OwnProfile,
     Profile,
     Records,
     Stream,
@@ -35,9 +36,9 @@ _REGISTER: OperationSpec[None] = OperationSpec(
     (NoneType,),
     selector="register",
 )
-_CHANGE_PROFILE: OperationSpec[Profile] = OperationSpec(
+_CHANGE_PROFILE: OperationSpec[OwnProfile] = OperationSpec(
     "/register",
-    (Profile,),
+    (OwnProfile,),
     selector="profile",
     requires_login=True,
 )
@@ -280,7 +281,7 @@ class Operations(BaseClient):
         nickname: str | None = None,
         gender: Literal["0", "1"] | None = None,
         headImage: str | None = None,
-    ) -> Profile:
+    ) -> OwnProfile:
         """Change the profile.
 
         nickname: nickname
@@ -513,7 +514,7 @@ class Operations(BaseClient):
     ) -> None:
         """Block a user.
 
-        userId: phone number of the other user
+        userId: phone number or public ID of the other user
 
         Result codes of errors: 0006 0007 0011 0012
         """
@@ -526,7 +527,7 @@ class Operations(BaseClient):
     ) -> None:
         """Unblock a user.
 
-        userId: phone number of the other user
+        userId: phone number or public ID of the other user
 
         Result codes of errors: 0006 0007 0011 0012
         """
@@ -558,7 +559,7 @@ class Operations(BaseClient):
         """Send a gift to a host.
 
         value: value in coins
-        object: phone number of the host
+        object: phone number or public ID of the host
         description: description of the gift
         requestId: idempotency key; requests with the same key are executed once
 
@@ -601,7 +602,7 @@ class Operations(BaseClient):
     ) -> list[Giver]:
         """List the top gift senders of a host.
 
-        object: phone number of the host
+        object: phone number or public ID of the host
 
         Result codes of errors: 0011 0012 0013
         """

@@ -12,6 +12,21 @@ class Profile(TypedDict):
     headImage: str | None
 
 
+class OwnProfile(Profile):
+    """The user's own profile; `publicId` is the id that strangers see instead of the phone."""
+
+    publicId: str
+
+
+class PublicProfile(TypedDict):
+    """The profile of a user as strangers see it: `publicId` replaces the phone number."""
+
+    publicId: str
+    nickname: str | None
+    gender: Literal["0", "1"] | None
+    headImage: str | None
+
+
 class PlayUrls(TypedDict):
     """The play URLs of a stream."""
 
@@ -48,7 +63,7 @@ class Message(Profile):
     time: str
 
 
-class LiveRoom(Profile):
+class LiveRoom(PublicProfile):
     """A live room with its host."""
 
     title: str | None
@@ -94,14 +109,15 @@ class Balance(TypedDict):
 class Record(TypedDict):
     """A coin transfer to or from the user.
 
-    `coins` is negative for outgoing coins, `left` is the balance after the transfer. `nickname` is
-    the nickname of the other user, or null.
+    `coins` is negative for outgoing coins, `left` is the balance after the transfer. `publicId` and
+    `nickname` are those of the other user, or null.
     """
 
     id: int
     kind: Literal["gift", "refill", "reversal"]
     coins: int
     left: int
+    publicId: str | None
     nickname: str | None
     description: str | None
     # When the coins were transferred; ISO 8601, UTC.
@@ -116,8 +132,12 @@ class Records(TypedDict):
 
 
 class Giver(TypedDict):
-    """A user who sent gifts to a host, and the total of these gifts in coins."""
+    """A user who sent gifts to a host, and the total of these gifts in coins.
 
+    `publicId` is null if the account is removed.
+    """
+
+    publicId: str | None
     nickname: str | None
     headImage: str | None
     coins: int
