@@ -295,12 +295,16 @@ class Settings(BaseModel):
     limits_sms_total: RateLimit = Field(
         "2000 per day", description="codes sent in total; empty: no limit"
     )
+    limits_unverified_address: RateLimit = Field(
+        "20 per hour",
+        description="registrations of unverified phones from one address; empty: no limit",
+    )
     limits_unverified_phone: RateLimit = Field(
         "3 per day",
         description="addresses that try to register one phone before its verification; after that,"
         " only the address that verified the phone can register it; empty: no limit",
     )
-    limits_unverified_address: RateLimit = Field(
+    limits_unverified_phone_address: RateLimit = Field(
         "1 per day",
         description="registrations of one phone from one address before its verification; after"
         " that, the address cannot register the phone unless it verifies it; empty: no limit",

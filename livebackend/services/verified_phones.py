@@ -69,8 +69,9 @@ class VerifiedPhones:
         # Only a registration without a verification counts: the app sends none.
         is_counted = not verification.is_verified
         is_within_limits = self._rate_limits.try_consume(
-            RateLimit("unverified_address", f"{phone} {address}", counted=is_counted),
+            RateLimit("unverified_address", address, counted=is_counted),
             RateLimit("unverified_phone", phone, counted=is_counted),
+            RateLimit("unverified_phone_address", f"{phone} {address}", counted=is_counted),
         )
         if not (verification.is_verified and is_within_limits):
             raise PhoneNotVerified

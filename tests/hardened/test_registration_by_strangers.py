@@ -144,9 +144,26 @@ def test_password_reset_stores_no_address(
 def test_registrations_without_limits_are_not_counted(
     new_hardened_app: Callable[..., App], database_state: DatabaseState
 ) -> None:
-    app = new_hardened_app(limits__unverified_phone="", limits__unverified_address="")
+    app = new_hardened_app(
+        limits__unverified_phone="",
+        limits__unverified_phone_address="",
+        limits__unverified_address="",
+    )
     phone = PhoneClient(app, "13800000001")
     for address in ATTACKERS[:5]:
         assert outcome(register(phone, address)) == REFUSED
     verify(phone, "192.0.2.1")
     assert register(phone, NEW_ADDRESS).result == "0000"
+
+
+def test_registrations_of_many_unverified_phones_from_one_address_are_limited(
+    hardened_app: App, database_state: DatabaseState
+) -> None:
+    for n in range(30):
+        register(PhoneClient(hardened_app, f"138000004{n:02}"), ATTACKERS[0])
+    counters = [row for row in database_state.rows("rate_limit_counters") if row["counts"]]
+    names = sorted(row["key"].partition("/")[0] for row in counters)
+    expected = (
+        ["unverified_address"] + ["unverified_phone"] * 20 + ["unverified_phone_address"] * 20
+    )
+    assert names == expected
