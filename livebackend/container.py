@@ -50,6 +50,7 @@ from livebackend.services.plain_code_verifier import PlainCodeVerifier
 from livebackend.services.publish_authorization import PublishAuthorization
 from livebackend.services.rate_limits import RateLimiter
 from livebackend.services.refills import Refills
+from livebackend.services.retention import Retention
 from livebackend.services.rooms import Rooms
 from livebackend.services.stream_callbacks import StreamCallbacks
 from livebackend.services.stream_monitor import StreamMonitor
@@ -95,6 +96,7 @@ class Services:
     payment_orders: PaymentOrders
     payment_refunds: PaymentRefunds
     payment_reconciliation: PaymentReconciliation
+    retention: Retention
     periodic_tasks: PeriodicTasks
 
     def start(self) -> None:
@@ -238,6 +240,13 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         payment_refunds,
         order_ttl=timedelta(seconds=settings.payments_order_ttl_s),
     )
+    retention = Retention(
+        database,
+        rooms=timedelta(days=settings.retention_rooms_days),
+        unpaid_orders=timedelta(days=settings.retention_unpaid_orders_days),
+        messages=timedelta(days=settings.retention_messages_days),
+        codes=timedelta(days=settings.retention_codes_days),
+    )
     return Services(
         metrics=metrics,
         database=database,
@@ -286,7 +295,7 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         ),
         coin_history=CoinHistory(),
         reversals=Reversals(database, ledger_writer),
-        gifts=Gifts(database, ledger_writer),
+        gifts=Gifts(database, ledger_writer, rate_limits),
         refills=Refills(
             database,
             ledger_writer,
@@ -298,6 +307,7 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         payment_orders=payment_orders,
         payment_refunds=payment_refunds,
         payment_reconciliation=payment_reconciliation,
+        retention=retention,
         periodic_tasks=PeriodicTasks(
             database,
             stream_monitor,
@@ -305,6 +315,7 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
                 reconcile_orders=payment_reconciliation.run,
                 delete_unused_pictures=avatars.delete_unused,
                 delete_expired_rate_limits=rate_limits.delete_expired,
+                delete_old_rows=retention.delete_old_rows,
             ),
             holder=secrets.token_hex(16),
             period_s=settings.streams_check_interval_s,

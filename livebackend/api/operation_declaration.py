@@ -44,6 +44,15 @@ class Operation:
     authenticates_in_query: bool
     # Names of `limits.*` settings: rate limits per account or, without a login, per client address.
     rate_limits: tuple[str, ...]
+    # Whether the rate limits count each pair of account and client address, so that a stolen token
+    # cannot use up the limits of the account's user.
+    limits_per_address: bool
+    # The rate limit that counts requests for an unknown user. Once it is reached, every request is
+    # refused, because the response to a request for a known user would reveal that user's account.
+    unknown_user_limit: str | None
+    # Names of the rate limits that the operation's service applies, because they depend on data
+    # that only the service has.
+    service_limits: tuple[str, ...]
     # Whether the API document contains the operation. Other operations are extensions of this
     # server.
     documented: bool
@@ -62,6 +71,12 @@ class Operation:
     @property
     def requires_login(self) -> bool:
         return issubclass(self.parameters, AuthenticatedParameters)
+
+    @property
+    def all_limits(self) -> tuple[str, ...]:
+        """The names of all rate limits that can refuse a request of this operation."""
+        unknown_user_limit = (self.unknown_user_limit,) if self.unknown_user_limit else ()
+        return (*self.rate_limits, *unknown_user_limit, *self.service_limits)
 
     @property
     def result_codes(self) -> frozenset[ResultCode]:
@@ -88,6 +103,9 @@ def operation(
     read_only: bool = False,
     authenticates_in_query: bool = False,
     rate_limits: Sequence[str] = (),
+    limits_per_address: bool = False,
+    unknown_user_limit: str | None = None,
+    service_limits: Sequence[str] = (),
     documented: bool = True,
     idempotent: bool = False,
     already_done_reason: ErrorReason | None = None,
@@ -118,6 +136,9 @@ def operation(
                     read_only=read_only,
                     authenticates_in_query=authenticates_in_query,
                     rate_limits=tuple(rate_limits),
+                    limits_per_address=limits_per_address,
+                    unknown_user_limit=unknown_user_limit,
+                    service_limits=tuple(service_limits),
                     documented=documented,
                     idempotent=idempotent or already_done_reason is not None,
                     already_done_reason=already_done_reason,

@@ -12,8 +12,8 @@ from livebackend.api.errors import InvalidParameter
 from livebackend.api.operation_declaration import Operation
 from livebackend.api.parameters import Parameters
 from livebackend.api.request import Request
-from livebackend.core.errors import DomainError
-from livebackend.services.rate_limits import RateLimit
+from livebackend.core.errors import DomainError, UnknownUser
+from livebackend.services.rate_limits import RateLimit, account_subject
 
 
 def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callable[..., Any]:
@@ -63,6 +63,9 @@ def _confirm_already_done(
     """
     try:
         return run_view(context, request)
+    except UnknownUser:
+        _count_unknown_user(request, operation)
+        raise
     except DomainError as error:
         if reason_of(error) is operation.already_done_reason:
             request.services.database.await_replication()
@@ -98,13 +101,36 @@ def _apply_rate_limits(request: Request, operation: Operation) -> None:
     A rollback of the operation does not undo the counts. The login token and the parameters are
     checked first, because an invalid request must not use up a limit.
     """
-    if request.rate_limits_applied or not operation.rate_limits:
+    if request.rate_limits_applied or not (operation.rate_limits or operation.unknown_user_limit):
         return
-    subject = f"account {request.current_user.id}" if operation.requires_login else request.address
-    request.services.rate_limits.consume(
-        *(RateLimit(name, subject) for name in operation.rate_limits)
-    )
+    subject = _limit_subject(request, operation)
+    limits = [RateLimit(name, subject) for name in operation.rate_limits]
+    if operation.unknown_user_limit:
+        limits.append(_unknown_user_limit(request, operation.unknown_user_limit, counted=False))
+    request.services.rate_limits.consume(*limits)
     request.rate_limits_applied = True
+
+
+def _limit_subject(request: Request, operation: Operation) -> str:
+    if not operation.requires_login:
+        return request.address
+    subject = account_subject(request.current_user.id)
+    return f"{subject} {request.address}" if operation.limits_per_address else subject
+
+
+def _count_unknown_user(request: Request, operation: Operation) -> None:
+    """Count a request for an unknown user.
+
+    Raises RateLimited, which hides that the user is unknown, if concurrent requests have reached
+    the limit since `_apply_rate_limits`.
+    """
+    if operation.unknown_user_limit:
+        limit = _unknown_user_limit(request, operation.unknown_user_limit, counted=True)
+        request.services.rate_limits.consume(limit)
+
+
+def _unknown_user_limit(request: Request, name: str, *, counted: bool) -> RateLimit:
+    return RateLimit(name, account_subject(request.current_user.id), counted)
 
 
 operation_deriver.options = ("operation",)  # type: ignore[attr-defined]

@@ -15,14 +15,19 @@ def housekeeping(ini: Path) -> None:
     """Run one round of housekeeping.
 
     The command closes rooms without a stream, reconciles payment orders, and deletes unused
-    pictures and expired rate limits. Servers do the same periodically, unless the setting
-    streams.check_interval_s is 0.
+    pictures, expired rate limits and old rows (settings retention.*). Servers do the same
+    periodically, unless the setting streams.check_interval_s is 0.
 
     Example: livebackend housekeeping production.ini
     """
     with opened_services(ini) as services:
-        rooms, orders, deleted_pictures = services.periodic_tasks.run_once()
-    facts = {**rooms._asdict(), "pictures": deleted_pictures, "orders": orders.queried}
+        rooms, orders, deleted_pictures, deleted_rows = services.periodic_tasks.run_once()
+    facts = {
+        **rooms._asdict(),
+        "pictures": deleted_pictures,
+        "orders": orders.queried,
+        "rows": deleted_rows,
+    }
     if rooms.failed or orders.failed:
         raise CommandFailed(
             "stream checks or payment reconciliations failed, see the log: the next round of"
@@ -32,6 +37,6 @@ def housekeeping(ini: Path) -> None:
     print_result(
         f"{rooms.checked} rooms checked, {rooms.closed} closed,"
         f" {rooms.disabled} streams disabled, {deleted_pictures} pictures deleted,"
-        f" {orders.queried} payment orders reconciled",
+        f" {orders.queried} payment orders reconciled, {deleted_rows} old rows deleted",
         **facts,
     )

@@ -320,14 +320,52 @@ class Settings(BaseModel):
     limits_reset: RateLimit = Field(
         "20 per hour", description="password resets from one client address; empty: no limit"
     )
+    limits_verify: RateLimit = Field(
+        "120 per hour",
+        description="code verifications from one client address; empty: no limit",
+    )
+    limits_register: RateLimit = Field(
+        "60 per hour", description="registrations from one client address; empty: no limit"
+    )
     limits_upload: RateLimit = Field(
         "10 per hour", description="uploads from one client address; empty: no limit"
     )
+    limits_profile: RateLimit = Field(
+        "60 per hour", description="profile changes of one account; empty: no limit"
+    )
+    limits_account_changes: RateLimit = Field(
+        "30 per hour",
+        description="logouts, password changes and account deletions of one account from one client"
+        " address; empty: no limit",
+    )
     limits_search: RateLimit = Field(
-        "100 per hour", description="user searches by one account; empty: no limit"
+        "100 per hour",
+        description="user searches by one account, and its other requests for unknown users;"
+        " empty: no limit",
     )
     limits_friend_requests: RateLimit = Field(
         "60 per hour", description="friend requests by one account; empty: no limit"
+    )
+    limits_friend_changes: RateLimit = Field(
+        "60 per minute; 600 per hour",
+        description="message handling, friend removals, blocks and unblocks by one account; empty:"
+        " no limit",
+    )
+    limits_rooms: RateLimit = Field(
+        "20 per minute; 120 per hour",
+        description="requests of one account to go live; empty: no limit",
+    )
+    limits_room_updates: RateLimit = Field(
+        "60 per minute",
+        description="heartbeats of one account, and its requests to leave; empty: no limit",
+    )
+    limits_gifts: RateLimit = Field(
+        "300 per minute; 5000 per hour", description="gifts of one account; empty: no limit"
+    )
+    limits_gift_retries: RateLimit = Field(
+        "120 per hour",
+        description="retries of gifts with the same `requestId` by one account that has reached"
+        " `limits.gifts`; empty: no limit",
     )
     limits_refill: RateLimit = Field(
         "30 per hour", description="refills of one account; empty: no limit"
@@ -335,6 +373,24 @@ class Settings(BaseModel):
     limits_refill_retries: RateLimit = Field(
         "120 per hour",
         description="retries of refills with the same `requestId` by one account; empty: no limit",
+    )
+    retention_rooms_days: int = Field(
+        30, ge=0, le=3650, description="days until a closed room is deleted; 0: never"
+    )
+    retention_unpaid_orders_days: int = Field(
+        180,
+        ge=0,
+        le=3650,
+        description="days until an order that was never paid is deleted; 0: never",
+    )
+    retention_messages_days: int = Field(
+        180,
+        ge=0,
+        le=3650,
+        description="days until a friend request and its two messages are deleted; 0: never",
+    )
+    retention_codes_days: int = Field(
+        1, ge=1, le=365, description="days until an expired verification code is deleted"
     )
     metrics_address: str = Field(
         "127.0.0.1:6544",

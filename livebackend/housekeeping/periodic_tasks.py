@@ -29,6 +29,8 @@ class HousekeepingTasks(NamedTuple):
     # Returns the number of deleted pictures.
     delete_unused_pictures: Callable[[], int]
     delete_expired_rate_limits: Callable[[], object]
+    # Returns the number of deleted rows.
+    delete_old_rows: Callable[[], int]
 
 
 class HousekeepingResult(NamedTuple):
@@ -37,6 +39,7 @@ class HousekeepingResult(NamedTuple):
     rooms: StreamCheckResult
     orders: ReconciliationResult
     deleted_pictures: int
+    deleted_rows: int
 
 
 class PeriodicTasks:
@@ -88,7 +91,8 @@ class PeriodicTasks:
         orders = self._tasks.reconcile_orders()
         deleted_pictures = self._tasks.delete_unused_pictures()
         self._tasks.delete_expired_rate_limits()
-        return HousekeepingResult(rooms, orders, deleted_pictures)
+        deleted_rows = self._tasks.delete_old_rows()
+        return HousekeepingResult(rooms, orders, deleted_pictures, deleted_rows)
 
     def _run(self) -> None:
         wait_s = 0.0

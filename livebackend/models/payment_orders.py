@@ -45,6 +45,12 @@ class PaymentOrder(Base):
             "next_query_at",
             postgresql_where=text("state IN ('pending', 'refunding')"),
         ),
+        # Index of orders that can be deleted.
+        Index(
+            "ix_payment_orders_unpaid",
+            "created_at",
+            postgresql_where=text("state IN ('pending', 'closed')"),
+        ),
         Index("ix_payment_orders_created_at", "created_at"),
         Index("ix_payment_orders_paid_at", "paid_at"),
     )

@@ -51,6 +51,12 @@ class Room(Base):
             "disable_retry_at",
             postgresql_where=text("state = 'closed' AND disabled_at IS NULL"),
         ),
+        # Index of closed rooms that can be deleted.
+        Index(
+            "ix_rooms_disabled",
+            "closed_at",
+            postgresql_where=text("state = 'closed' AND disabled_at IS NOT NULL"),
+        ),
         Index("ix_rooms_account_id", "account_id"),
     )
 

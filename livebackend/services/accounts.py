@@ -185,17 +185,19 @@ class Accounts:
     ) -> None:
         """Create an account without coins, and mark the phone's verification as used.
 
-        `address` is the client address. Raises PasswordTooCommon, PhoneTaken, PhoneNotVerified (if
-        the settings require a verified phone) and UnknownPicture (if the settings require an
+        `address` is the client address. Raises PasswordTooCommon, PhoneNotVerified (if the settings
+        require a verified phone), PhoneTaken and UnknownPicture (if the settings require an
         uploaded picture).
         """
         self._password_hashing.reject_common(password, phone=phone)
         # The phone is checked before the password hash, because hashing is slow. `_insert_account`
         # checks the phone again, in the transaction that inserts the account.
-        if self._database.execute_one(_FIND_ACCOUNT_ID, phone=phone):
-            raise PhoneTaken
+        # The verification is checked first, so that the response does not reveal which phones are
+        # registered.
         if self._require_verified_phone:
             self._verified_phones.check(phone, address=address)
+        if self._database.execute_one(_FIND_ACCOUNT_ID, phone=phone):
+            raise PhoneTaken
         account = {
             "phone": phone,
             "password_hash": self._password_hashing.hash(password),

@@ -259,12 +259,17 @@ class Friends:
         """Accept the friend request with these two message ids.
 
         Accepting an accepted request changes nothing. If no message has these ids, the open request
-        of `applicant` to `me` is accepted.
-        Raises UnknownUser, MessageIdsMismatch, MessageOfAnotherUser, RequestNotOpen,
+        of `applicant` to `me` is accepted. An unknown user has the same errors as a user without
+        requests. Raises MessageIdsMismatch, MessageOfAnotherUser, RequestNotOpen,
         FriendLimitReached and AccountRemoved.
         """
-        account_ids = _lock_accounts(connection, me, applicant)
+        try:
+            account_ids = _lock_accounts(connection, me, applicant)
+        except UnknownUser:
+            account_ids = None
         request = _find_request(connection, verify_id, object_id)
+        if account_ids is None:
+            raise MessageOfAnotherUser if request else RequestNotOpen
         relationship = _RELATIONSHIP.first(connection, account_ids)
         if request is None:
             request_id = relationship.received_request_id
@@ -307,8 +312,14 @@ class Friends:
         )
 
     def unfriend(self, connection: Connection, me: CurrentUser, phone: str) -> None:
-        """Delete a friendship. Raises UnknownUser, NotFriends and AccountRemoved."""
-        account_ids = _lock_accounts(connection, me, phone)
+        """Delete a friendship.
+
+        Raises NotFriends, also for an unknown user, and AccountRemoved.
+        """
+        try:
+            account_ids = _lock_accounts(connection, me, phone)
+        except UnknownUser:
+            raise NotFriends from None
         if connection.execute(_DELETE_FRIENDSHIP, account_ids).rowcount == 0:
             raise NotFriends
 

@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from typing import Any
 
 from sqlalchemy import Connection, and_, join, select, text
 from sqlalchemy.orm import aliased
@@ -11,6 +12,7 @@ from livebackend.core.errors import (
     BalanceLimitReached,
     InsufficientCoins,
     OwnAccount,
+    RateLimited,
     RequestIdReused,
     ServiceUnavailable,
     TokenInvalid,
@@ -29,6 +31,7 @@ from livebackend.ledger.transfers import (
     new_request_id,
 )
 from livebackend.services.login_tokens import TOKEN_OWNER, TokenClaims
+from livebackend.services.rate_limits import RateLimit, RateLimiter, account_subject
 
 # Timeout of `Gifts.send` in seconds, including its database queries.
 _TIMEOUT_S = 4
@@ -53,6 +56,7 @@ _COIN_ACCOUNTS = PreparedStatement(
         )
     )
 )
+_GIFT_EXISTS = text("SELECT id FROM transfers WHERE actor_id = :actor AND request_id = :request_id")
 _GIFT_TO_REMOVED_HOST = text(
     """
     SELECT transfers.id FROM transfers JOIN gifts ON gifts.transfer_id = transfers.id
@@ -70,10 +74,16 @@ class Gifts:
     """Sends gifts. No database connection is held while the ledger posts the transfer."""
 
     def __init__(
-        self, database: Database, writer: TransferSubmitter, *, timeout_s: float = _TIMEOUT_S
+        self,
+        database: Database,
+        writer: TransferSubmitter,
+        rate_limits: RateLimiter,
+        *,
+        timeout_s: float = _TIMEOUT_S,
     ) -> None:
         self._database = database
         self._writer = writer
+        self._rate_limits = rate_limits
         self._timeout_s = timeout_s
 
     def send(
@@ -88,7 +98,7 @@ class Gifts:
         """Transfer coins to the host with the phone number or public id `host`.
 
         The host can be offline. A retry of a posted gift moves no coins. Raises TokenInvalid for a
-        revoked token, UnknownUser, OwnAccount, RequestIdReused, InsufficientCoins,
+        revoked token, RateLimited, UnknownUser, OwnAccount, RequestIdReused, InsufficientCoins,
         BalanceLimitReached, LedgerBusy, and ServiceUnavailable with the request id for the retry.
         """
         retry_id = request_id or new_request_id()
@@ -109,6 +119,7 @@ class Gifts:
         if coin_accounts is None:
             raise TokenInvalid
         key = client_request_id(coin_accounts.debit_id, request_id)
+        self._apply_rate_limits(coin_accounts, key, account_id=claims.account_id)
         if coin_accounts.credit_id is None:
             if self._was_given_to_removed_host(
                 coin_accounts.debit_id, key, host, coins, description
@@ -136,6 +147,25 @@ class Gifts:
             coin_accounts.debit_id, key, host, coins, description
         ):
             raise RequestIdReused
+
+    def _apply_rate_limits(self, coin_accounts: Any, key: uuid.UUID, *, account_id: int) -> None:
+        """Count a gift, before it is queued. Raises RateLimited.
+
+        A gift to an unknown user counts against the limit of searches too. When that limit is
+        reached, a gift to a known user is refused, because its response would reveal the account.
+        A retry of a posted gift is not refused by these limits, but by `gift_retries`.
+        """
+        subject = account_subject(account_id)
+        is_host_unknown = coin_accounts.credit_id is None
+        try:
+            self._rate_limits.consume(
+                RateLimit("gifts", subject), RateLimit("search", subject, counted=is_host_unknown)
+            )
+        except RateLimited:
+            values = {"actor": coin_accounts.debit_id, "request_id": key}
+            if self._database.execute_one(_GIFT_EXISTS, **values) is None:
+                raise
+            self._rate_limits.consume(RateLimit("gift_retries", subject))
 
     def _was_given_to_removed_host(
         self, actor_id: int, key: uuid.UUID, host: str, coins: int, description: str

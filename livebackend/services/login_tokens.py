@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, select, text
+from sqlalchemy import Connection, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from livebackend import models
@@ -65,14 +65,6 @@ _REVOKE = (
     .values(token_id=bindparam("token_id"), expires_at=func.to_timestamp(bindparam("expires_at")))
     .on_conflict_do_nothing()
 )
-# Each revocation deletes up to ten expired rows, so that the table stays small.
-_DELETE_EXPIRED = text(
-    """
-    DELETE FROM revoked_tokens WHERE token_id IN (
-        SELECT token_id FROM revoked_tokens WHERE expires_at < now()
-        ORDER BY expires_at LIMIT 10 FOR UPDATE SKIP LOCKED)
-    """
-)
 
 
 class LoginTokens:
@@ -131,5 +123,4 @@ class LoginTokens:
 
     def revoke(self, connection: Connection, claims: TokenClaims) -> None:
         """Revoke one login token before it expires."""
-        connection.execute(_DELETE_EXPIRED)
         connection.execute(_REVOKE, {"token_id": claims.token_id, "expires_at": claims.expires_at})

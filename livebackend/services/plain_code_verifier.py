@@ -42,15 +42,6 @@ _COUNT_WRONG_ATTEMPT = text(
 _DELETE_ATTEMPTS = delete(models.CodeAttempts).where(
     models.CodeAttempts.ticket_digest == bindparam("ticket_digest")
 )
-# Each attempt deletes up to ten old rows, so that the table stays small.
-_DELETE_OLD_ATTEMPTS = text(
-    """
-    DELETE FROM code_attempts WHERE ticket_digest IN (
-        SELECT ticket_digest FROM code_attempts
-        WHERE last_attempted_at < now() - interval '300 seconds'
-        ORDER BY last_attempted_at LIMIT 10 FOR UPDATE SKIP LOCKED)
-    """
-)
 
 
 class PlainCodeVerifier:
@@ -89,7 +80,6 @@ class PlainCodeVerifier:
                 return
         if not ticket:
             raise WrongCode  # without a ticket, attempts cannot be counted
-        connection.execute(_DELETE_OLD_ATTEMPTS)
         attempt_count = connection.execute(
             _COUNT_WRONG_ATTEMPT, {"ticket_digest": ticket_digest, "limit": MAX_WRONG_ATTEMPTS}
         ).scalar_one()

@@ -24,6 +24,11 @@ class RateLimit(NamedTuple):
     counted: bool = True
 
 
+def account_subject(account_id: int) -> str:
+    """Return the subject of the rate limits of an account."""
+    return f"account {account_id}"
+
+
 class RateLimiter:
     """Rate limits by name, each with rules such as `"10 per minute; 100 per hour"`.
 

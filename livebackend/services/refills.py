@@ -24,7 +24,7 @@ from livebackend.ledger.transfers import (
     new_request_id,
 )
 from livebackend.services.payment_orders import PaymentOrders, PlacedOrder
-from livebackend.services.rate_limits import RateLimit, RateLimiter
+from livebackend.services.rate_limits import RateLimit, RateLimiter, account_subject
 
 # The values of the setting `coins.refill`.
 RefillMode = Literal["direct", "order", "disabled"]
@@ -77,7 +77,7 @@ class Refills:
         if self._mode == "disabled" and not is_retry:
             raise RefillsDisabled
         self._rate_limits.consume(
-            RateLimit("refill_retries" if is_retry else "refill", f"account {account_id}")
+            RateLimit("refill_retries" if is_retry else "refill", account_subject(account_id))
         )
         try:
             # A retry gets the result of the first request, even if the mode has changed since.

@@ -5,12 +5,10 @@ from datetime import timedelta
 from random import Random
 
 from sqlalchemy import (
-    Connection,
     Interval,
     bindparam,
     func,
     select,
-    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -32,14 +30,6 @@ _INSERT_CODE = insert(models.VerificationCode).values(
     purpose=bindparam("purpose"),
     digest=bindparam("digest"),
     expires_at=func.now() + bindparam("ttl", type_=Interval),
-)
-# Each new code deletes up to ten old codes, so that the table stays small.
-_DELETE_OLD_CODES = text(
-    """
-    DELETE FROM verification_codes WHERE id IN (
-        SELECT id FROM verification_codes WHERE expires_at < now() - interval '1 day'
-        ORDER BY expires_at LIMIT 10 FOR UPDATE SKIP LOCKED)
-    """
 )
 _SET_SMS_OUTCOME = (
     update(models.VerificationCode)
@@ -79,12 +69,10 @@ class VerificationCodes:
 
         Raises PhoneTaken, RateLimited and MessageNotSent.
         """
-
-        def check_unregistered(connection: Connection) -> None:
-            if connection.execute(_ANY_ACCOUNT, {"phone": phone}).first():
-                raise PhoneTaken
-
-        self._database.run(check_unregistered)
+        if self._database.execute_one(_ANY_ACCOUNT, phone=phone):
+            # No message is sent, so only the limit of the client address counts the request.
+            self._rate_limits.consume(RateLimit("sms_address", address))
+            raise PhoneTaken
         return self._send(phone, Purpose.REGISTER, should_send=True, address=address)
 
     def send_password_reset_code(self, phone: str, *, address: str) -> str:
@@ -117,15 +105,11 @@ class VerificationCodes:
             "ttl": self._ttl,
         }
 
-        def insert_code(connection: Connection) -> None:
-            connection.execute(_DELETE_OLD_CODES)
-            connection.execute(_INSERT_CODE, row)
-
         def set_sms_outcome(outcome: str) -> None:
             self._database.execute_one(_SET_SMS_OUTCOME, code_id=code_id, outcome=outcome)
 
         # The row is inserted first, so that each sent code has a row even after a crash.
-        self._database.run(insert_code)
+        self._database.execute_one(_INSERT_CODE, **row)
         try:
             if should_send:
                 self._sms.send(phone, code)

@@ -99,6 +99,7 @@ class FriendViews(View):
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.UNKNOWN_USER, ResultCode.ALREADY_FRIENDS],
         rate_limits=["friend_requests"],
+        unknown_user_limit="search",
         already_done_reason=ErrorReason.ALREADY_FRIENDS,
     )
     def add(self, params: TargetUser) -> OperationResponse:
@@ -111,6 +112,7 @@ class FriendViews(View):
         "dealMessage",
         parameters=DealMessage,
         default_error=ResultCode.UNKNOWN_ERROR,
+        rate_limits=["friend_changes"],
         idempotent=True,
     )
     def deal_message(self, params: DealMessage) -> OperationResponse:
@@ -124,6 +126,7 @@ class FriendViews(View):
         "delete",
         parameters=FriendTarget,
         default_error=ResultCode.UNKNOWN_ERROR,
+        rate_limits=["friend_changes"],
         already_done_reason=ErrorReason.NOT_FRIENDS,
     )
     def unfriend(self, params: FriendTarget) -> OperationResponse:
@@ -137,6 +140,8 @@ class FriendViews(View):
         parameters=BlockTarget,
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.UNKNOWN_USER],
+        rate_limits=["friend_changes"],
+        unknown_user_limit="search",
         documented=False,
         idempotent=True,
     )
@@ -154,6 +159,8 @@ class FriendViews(View):
         parameters=BlockTarget,
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.UNKNOWN_USER],
+        rate_limits=["friend_changes"],
+        unknown_user_limit="search",
         documented=False,
         idempotent=True,
     )

@@ -65,6 +65,7 @@ class GoldenViews(View):
         parameters=Refill,
         default_error=ResultCode.COINS_NOT_UPDATED,
         transaction=False,
+        service_limits=["refill", "refill_retries"],
         message_type=Order | None,
     )
     def refill(self, params: Refill) -> OperationResponse:
@@ -80,6 +81,7 @@ class GoldenViews(View):
         default_error=ResultCode.COINS_NOT_UPDATED,
         transaction=False,
         authenticates_in_query=True,
+        service_limits=["gifts", "gift_retries", "search"],
     )
     def send_gift(self, params: SendGift) -> OperationResponse:
         """Send a gift to a host · 赠送礼物"""
@@ -126,6 +128,7 @@ class GoldenViews(View):
         "ranking",
         parameters=Ranking,
         default_error=ResultCode.COINS_NOT_UPDATED,
+        unknown_user_limit="search",
         documented=False,
         idempotent=True,
         message_type=list[Giver],

@@ -65,6 +65,7 @@ class LogViews(View):
         default_error=ResultCode.WRONG_PASSWORD,
         error_codes=[ResultCode.UNKNOWN_USER],
         transaction=False,
+        service_limits=["login_account", "login_address"],
         idempotent=True,
         message_type=LoginToken,
     )
@@ -80,6 +81,8 @@ class LogViews(View):
         "logout",
         parameters=AuthenticatedParameters,
         default_error=ResultCode.UNKNOWN_ERROR,
+        rate_limits=["account_changes"],
+        limits_per_address=True,
         documented=False,
     )
     def log_out(self, params: AuthenticatedParameters) -> OperationResponse:
@@ -93,6 +96,9 @@ class LogViews(View):
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.WRONG_PASSWORD],
         transaction=False,
+        rate_limits=["account_changes"],
+        limits_per_address=True,
+        service_limits=["login_account", "login_address"],
         documented=False,
         message_type=LoginToken,
     )
@@ -110,6 +116,7 @@ class LogViews(View):
         parameters=ForgotPassword,
         default_error=ResultCode.OTHER_ERROR,
         transaction=False,
+        service_limits=["sms_address", "sms_phone", "sms_total"],
         documented=False,
         message_type=str,
     )

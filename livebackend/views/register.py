@@ -104,6 +104,7 @@ class RegisterViews(View):
         default_error=ResultCode.OTHER_ERROR,
         error_codes=[ResultCode.PHONE_TAKEN],
         transaction=False,
+        service_limits=["sms_address", "sms_phone", "sms_total"],
         message_type=str,
     )
     def send_code(self, params: SendCode) -> OperationResponse:
@@ -119,6 +120,7 @@ class RegisterViews(View):
         parameters=VerifyCode,
         default_error=ResultCode.WRONG_CODE,
         error_codes=[ResultCode.TOO_MANY_ATTEMPTS],
+        rate_limits=["verify"],
     )
     def verify_code(self, params: VerifyCode) -> OperationResponse:
         """Verify a code · 验证码校验"""
@@ -136,6 +138,7 @@ class RegisterViews(View):
         parameters=RegisterAccount,
         default_error=ResultCode.UNKNOWN_ERROR,
         transaction=False,
+        rate_limits=["register"],
     )
     def register(self, params: RegisterAccount) -> OperationResponse:
         """Register an account · 注册step2"""
@@ -154,6 +157,7 @@ class RegisterViews(View):
         parameters=ChangeProfile,
         default_error=ResultCode.UNKNOWN_ERROR,
         transaction=False,
+        rate_limits=["profile"],
         documented=False,
         message_type=OwnProfile,
     )
@@ -173,6 +177,9 @@ class RegisterViews(View):
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.WRONG_PASSWORD],
         transaction=False,
+        rate_limits=["account_changes"],
+        limits_per_address=True,
+        service_limits=["login_account", "login_address"],
         documented=False,
     )
     def remove(self, params: DeleteAccount) -> OperationResponse:

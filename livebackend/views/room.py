@@ -24,6 +24,7 @@ class RoomViews(View):
         parameters=GoLive,
         default_error=ResultCode.BAD_REQUEST,
         transaction=False,
+        rate_limits=["rooms"],
         idempotent=True,
         message_type=StreamText,
     )
@@ -38,6 +39,7 @@ class RoomViews(View):
         parameters=AuthenticatedParameters,
         default_error=ResultCode.BAD_REQUEST,
         transaction=False,
+        rate_limits=["room_updates"],
         already_done_reason=ErrorReason.ROOM_NOT_OPEN,
     )
     def leave(self, params: AuthenticatedParameters) -> OperationResponse:
@@ -50,6 +52,7 @@ class RoomViews(View):
         parameters=AuthenticatedParameters,
         default_error=ResultCode.BAD_REQUEST,
         transaction=False,
+        rate_limits=["room_updates"],
         documented=False,
         idempotent=True,
         message_type=HeartbeatResponse,

@@ -31,7 +31,7 @@ class TestHousekeeping:
         result = self.run_housekeeping(database_url)
         assert result.stdout == (
             "0 rooms checked, 1 closed, 1 streams disabled, 0 pictures deleted,"
-            " 0 payment orders reconciled\n"
+            " 0 payment orders reconciled, 0 old rows deleted\n"
         ), result.stderr
         assert result.exit_code == 0
         assert database_state.rows("rooms")[0]["close_reason"] == "abandoned"

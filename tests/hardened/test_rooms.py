@@ -1,21 +1,26 @@
 """Test of concurrent requests to go live and to leave the room."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from livebackend.container import Services
-from tests.support.api import UserClient, run_concurrently, sorted_results
+from tests.support.api import App, UserClient, run_concurrently, sorted_results
 from tests.support.database_state import DatabaseState
 
 
 def test_concurrent_go_live_and_leave_requests_keep_at_most_one_room_open(
-    ann: UserClient, services: Services, database_state: DatabaseState
+    ann: UserClient, new_hardened_app: Callable[..., App], database_state: DatabaseState
 ) -> None:
-    streams: Any = services.gateways.streams
+    app = new_hardened_app(
+        streams__gateway="tests.support.fake_gateways.RecordingStreams",
+        limits__rooms="",
+        limits__room_updates="",
+    )
+    streams: Any = app.registry.services.gateways.streams
     created_count, disabled_count = len(streams.created), len(streams.disabled)
     send_go_live, send_leave = (
-        partial(ann.post, "/room", live="1"),
-        partial(ann.post, "/room", leave="1"),
+        partial(ann.with_app(app).post, "/room", live="1"),
+        partial(ann.with_app(app).post, "/room", leave="1"),
     )
     for _ in range(5):
         responses = run_concurrently(*[send_go_live, send_leave] * 10)

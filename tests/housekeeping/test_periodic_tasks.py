@@ -130,7 +130,7 @@ class TestPeriodicTasks:
             if finished_tasks.count("rate limits") == 2:
                 second_round_done.set()
 
-        tasks = HousekeepingTasks(reconcile_orders, delete_pictures, delete_rate_limits)
+        tasks = HousekeepingTasks(reconcile_orders, delete_pictures, delete_rate_limits, lambda: 0)
         runner = PeriodicTasks(
             database, stream_monitor, tasks, holder="worker", period_s=OPENING_TIMEOUT_S + 1.2
         )
@@ -163,15 +163,23 @@ class TestPeriodicTasks:
             finished_tasks.append("pictures")
             return 4
 
+        def delete_old_rows() -> int:
+            finished_tasks.append("rows")
+            return 5
+
         tasks = HousekeepingTasks(
-            reconcile_orders, delete_pictures, lambda: finished_tasks.append("rate limits")
+            reconcile_orders,
+            delete_pictures,
+            lambda: finished_tasks.append("rate limits"),
+            delete_old_rows,
         )
         results = PeriodicTasks(
             database, stream_monitor, tasks, holder="worker", period_s=0
         ).run_once()
         assert results.rooms == StreamCheckResult(checked=0, closed=0, disabled=0, failed=False)
         assert (results.orders, results.deleted_pictures) == (ReconciliationResult(3, 1), 4)
-        assert sorted(finished_tasks) == ["orders", "pictures", "rate limits"]
+        assert results.deleted_rows == 5
+        assert sorted(finished_tasks) == ["orders", "pictures", "rate limits", "rows"]
         assert len(finished_tasks) == len(HousekeepingTasks._fields)
         assert database_state.rows("process_leases") == []
 

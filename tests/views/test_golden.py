@@ -315,7 +315,9 @@ class TestSendGift:
         database: Database,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        gifts_with_short_timeout = Gifts(services.database, services.ledger_writer, timeout_s=0.3)
+        gifts_with_short_timeout = Gifts(
+            services.database, services.ledger_writer, services.rate_limits, timeout_s=0.3
+        )
         replace_services(app, monkeypatch, gifts=gifts_with_short_timeout)
         lock_statement = text("SELECT 1 FROM coin_slots WHERE slot = 0 FOR NO KEY UPDATE")
 
@@ -351,7 +353,11 @@ class TestSendGift:
         writer_with_full_queue = LedgerBatchWriter(
             services.database, writer_number=0, max_queue_length=0
         )
-        replace_services(app, monkeypatch, gifts=Gifts(services.database, writer_with_full_queue))
+        replace_services(
+            app,
+            monkeypatch,
+            gifts=Gifts(services.database, writer_with_full_queue, services.rate_limits),
+        )
         response = sender.send_gift(ben, "1")
         assert (response.status, response.body) == (503, COINS_NOT_UPDATED)
         assert "X-Request-Outcome" not in response.headers
