@@ -44,9 +44,6 @@ class Operation:
     authenticates_in_query: bool
     # Names of `limits.*` settings: rate limits per account or, without a login, per client address.
     rate_limits: tuple[str, ...]
-    # Whether the rate limits count each pair of account and client address, so that a stolen token
-    # cannot use up the limits of the account's user.
-    limits_per_address: bool
     # The rate limit that counts requests for an unknown user. Once it is reached, every request is
     # refused, because the response to a request for a known user would reveal that user's account.
     unknown_user_limit: str | None
@@ -103,7 +100,6 @@ def operation(
     read_only: bool = False,
     authenticates_in_query: bool = False,
     rate_limits: Sequence[str] = (),
-    limits_per_address: bool = False,
     unknown_user_limit: str | None = None,
     service_limits: Sequence[str] = (),
     documented: bool = True,
@@ -136,7 +132,6 @@ def operation(
                     read_only=read_only,
                     authenticates_in_query=authenticates_in_query,
                     rate_limits=tuple(rate_limits),
-                    limits_per_address=limits_per_address,
                     unknown_user_limit=unknown_user_limit,
                     service_limits=tuple(service_limits),
                     documented=documented,

@@ -15,6 +15,7 @@ from livebackend.api.operation_declaration import Operation
 from livebackend.api.result_codes import ResultCode
 from livebackend.container import Services
 from livebackend.services.login_tokens import CurrentUser, TokenClaims
+from livebackend.services.rate_limits import RateLimit
 
 
 class Request(PyramidRequest):  # type: ignore[misc]  # Pyramid has no type hints
@@ -27,8 +28,9 @@ class Request(PyramidRequest):  # type: ignore[misc]  # Pyramid has no type hint
     # The account id in the login token, set before the token is checked for revocation.
     account_id: int | None = None
     current_user: CurrentUser
-    # Whether the rate limits were applied. A retry of the transaction does not apply them again.
-    rate_limits_applied = False
+    # The rate limits that count this request; None before they are applied. A retry of the
+    # transaction does not apply them again.
+    counted_limits: tuple[RateLimit, ...] | None = None
     # The result code of the response, once it is rendered.
     result_code: ResultCode | None = None
     parameters: Any

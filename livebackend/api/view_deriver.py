@@ -12,7 +12,7 @@ from livebackend.api.errors import InvalidParameter
 from livebackend.api.operation_declaration import Operation
 from livebackend.api.parameters import Parameters
 from livebackend.api.request import Request
-from livebackend.core.errors import DomainError, UnknownUser
+from livebackend.core.errors import DomainError, RateLimited, UnknownUser
 from livebackend.services.rate_limits import RateLimit, account_subject
 
 
@@ -48,7 +48,7 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
         if operation.requires_login:
             request.claims = request.services.login_tokens.read(request.params.get("token"))
             request.account_id = request.claims.account_id
-        return _confirm_already_done(run_view, operation, context, request)
+        return _correct_counts(run_view, operation, context, request)
 
     return run
 
@@ -63,9 +63,6 @@ def _confirm_already_done(
     """
     try:
         return run_view(context, request)
-    except UnknownUser:
-        _count_unknown_user(request, operation)
-        raise
     except DomainError as error:
         if reason_of(error) is operation.already_done_reason:
             request.services.database.await_replication()
@@ -101,36 +98,45 @@ def _apply_rate_limits(request: Request, operation: Operation) -> None:
     A rollback of the operation does not undo the counts. The login token and the parameters are
     checked first, because an invalid request must not use up a limit.
     """
-    if request.rate_limits_applied or not (operation.rate_limits or operation.unknown_user_limit):
+    if request.counted_limits is not None:
         return
-    subject = _limit_subject(request, operation)
-    limits = [RateLimit(name, subject) for name in operation.rate_limits]
-    if operation.unknown_user_limit:
-        limits.append(_unknown_user_limit(request, operation.unknown_user_limit, counted=False))
-    request.services.rate_limits.consume(*limits)
-    request.rate_limits_applied = True
+    limits = [RateLimit(name, _limit_subject(request)) for name in operation.rate_limits]
+    checked_limits = _unknown_user_limits(request, operation, counted=False)
+    request.services.rate_limits.consume(*limits, *checked_limits)
+    request.counted_limits = tuple(limits)
 
 
-def _limit_subject(request: Request, operation: Operation) -> str:
-    if not operation.requires_login:
-        return request.address
-    subject = account_subject(request.current_user.id)
-    return f"{subject} {request.address}" if operation.limits_per_address else subject
+def _correct_counts(
+    run_view: Callable[[Any, Request], Any], operation: Operation, context: Any, request: Request
+) -> Any:
+    """Run an operation; after an error, correct the counts of the rate limits.
 
-
-def _count_unknown_user(request: Request, operation: Operation) -> None:
-    """Count a request for an unknown user.
-
-    Raises RateLimited, which hides that the user is unknown, if concurrent requests have reached
-    the limit since `_apply_rate_limits`.
+    A request for an unknown user is counted. If concurrent requests have reached that limit,
+    RateLimited hides that the user is unknown. A request that is refused by a limit that the
+    service applies must count against no limit.
     """
-    if operation.unknown_user_limit:
-        limit = _unknown_user_limit(request, operation.unknown_user_limit, counted=True)
-        request.services.rate_limits.consume(limit)
+    try:
+        try:
+            return _confirm_already_done(run_view, operation, context, request)
+        except UnknownUser:
+            limits = _unknown_user_limits(request, operation, counted=True)
+            request.services.rate_limits.consume(*limits)
+            raise
+    except RateLimited:
+        request.services.rate_limits.undo(*(request.counted_limits or ()))
+        raise
 
 
-def _unknown_user_limit(request: Request, name: str, *, counted: bool) -> RateLimit:
-    return RateLimit(name, account_subject(request.current_user.id), counted)
+def _unknown_user_limits(
+    request: Request, operation: Operation, *, counted: bool
+) -> list[RateLimit]:
+    name = operation.unknown_user_limit
+    return [RateLimit(name, _limit_subject(request), counted)] if name else []
+
+
+def _limit_subject(request: Request) -> str:
+    is_logged_in = request.operation is not None and request.operation.requires_login
+    return account_subject(request.current_user.id) if is_logged_in else request.address
 
 
 operation_deriver.options = ("operation",)  # type: ignore[attr-defined]

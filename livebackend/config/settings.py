@@ -292,6 +292,10 @@ class Settings(BaseModel):
     limits_sms_address: RateLimit = Field(
         "20 per hour", description="code requests from one client address; empty: no limit"
     )
+    limits_sms_network: RateLimit = Field(
+        "100 per hour; 300 per day",
+        description="code requests from one IPv6 network with a prefix of 48 bits; empty: no limit",
+    )
     limits_sms_total: RateLimit = Field(
         "2000 per day", description="codes sent in total; empty: no limit"
     )
@@ -330,13 +334,8 @@ class Settings(BaseModel):
     limits_upload: RateLimit = Field(
         "10 per hour", description="uploads from one client address; empty: no limit"
     )
-    limits_profile: RateLimit = Field(
-        "60 per hour", description="profile changes of one account; empty: no limit"
-    )
     limits_account_changes: RateLimit = Field(
-        "30 per hour",
-        description="logouts, password changes and account deletions of one account from one client"
-        " address; empty: no limit",
+        "60 per hour", description="profile changes and logouts of one account; empty: no limit"
     )
     limits_search: RateLimit = Field(
         "100 per hour",

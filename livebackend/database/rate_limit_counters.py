@@ -35,6 +35,23 @@ _ARE_EXHAUSTED = PreparedStatement(
         """
     )
 )
+# Subtracts one request from the newest entry of each counter. An entry of zero is removed, so that
+# refused requests do not make the row longer.
+_SUBTRACT_REQUEST = text(
+    """
+    UPDATE rate_limit_counters SET
+        times = CASE WHEN is_last THEN trim_array(times, 1) ELSE times END,
+        counts = CASE WHEN is_last THEN trim_array(counts, 1)
+            ELSE counts[1 : size - 1] || counts[size] - 1 END
+    FROM (
+        SELECT key AS locked_key, cardinality(counts) AS size,
+            counts[cardinality(counts)] = 1 AS is_last
+        FROM rate_limit_counters WHERE key = ANY(:keys) AND cardinality(counts) > 0
+        ORDER BY key FOR UPDATE
+    ) AS locked
+    WHERE key = locked_key
+    """
+)
 _DELETE_EXPIRED = text(
     """
     DELETE FROM rate_limit_counters WHERE key IN (
@@ -78,6 +95,12 @@ class RateLimitCounters:
             )
         )
         return row.retry_after_s if row else None
+
+    def subtract(self, keys: Sequence[str]) -> None:
+        """Subtract one request from each counter that is not zero."""
+        self._database.run_autocommit(
+            lambda connection: connection.execute(_SUBTRACT_REQUEST, {"keys": list(keys)})
+        )
 
     def is_any_exhausted(self, rules: Sequence[CountedRule]) -> bool:
         """Return whether one of the rules would refuse a request, without counting it."""

@@ -192,11 +192,10 @@ class Accounts:
         self._password_hashing.reject_common(password, phone=phone)
         # The phone is checked before the password hash, because hashing is slow. `_insert_account`
         # checks the phone again, in the transaction that inserts the account.
-        # The verification is checked first, so that the response does not reveal which phones are
-        # registered.
+        is_registered = self._database.execute_one(_FIND_ACCOUNT_ID, phone=phone) is not None
         if self._require_verified_phone:
-            self._verified_phones.check(phone, address=address)
-        if self._database.execute_one(_FIND_ACCOUNT_ID, phone=phone):
+            self._verified_phones.check(phone, address=address, is_registered=is_registered)
+        if is_registered:
             raise PhoneTaken
         account = {
             "phone": phone,

@@ -59,6 +59,12 @@ class RateLimiter:
         """Count a request; return False, without counting it, if a limit is reached."""
         return self._count(*limits) is None
 
+    def undo(self, *limits: RateLimit) -> None:
+        """Subtract a request that `consume` has counted."""
+        keys = [rule.key for rule in self._counted_rules(*limits)]
+        if keys:
+            self._counters.subtract(keys)
+
     def is_exceeded(self, *limits: RateLimit) -> bool:
         """Return whether one of the limits is reached, without counting a request."""
         rules = list(self._counted_rules(*limits))

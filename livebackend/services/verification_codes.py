@@ -1,7 +1,9 @@
 """Verification codes: generation, and delivery by SMS."""
 
 import uuid
+from collections.abc import Iterator
 from datetime import timedelta
+from ipaddress import IPv6Network
 from random import Random
 
 from sqlalchemy import (
@@ -39,6 +41,8 @@ _SET_SMS_OUTCOME = (
     )
     .values(state=bindparam("outcome"))
 )
+# A site of one customer is an IPv6 network with a prefix of at least 48 bits (RFC 6177).
+_IPV6_SITE_BITS = 48
 
 
 class VerificationCodes:
@@ -71,7 +75,7 @@ class VerificationCodes:
         """
         if self._database.execute_one(_ANY_ACCOUNT, phone=phone):
             # No message is sent, so only the limit of the client address counts the request.
-            self._rate_limits.consume(RateLimit("sms_address", address))
+            self._rate_limits.consume(*_client_limits(address))
             raise PhoneTaken
         return self._send(phone, Purpose.REGISTER, should_send=True, address=address)
 
@@ -86,7 +90,7 @@ class VerificationCodes:
 
     def _send(self, phone: str, purpose: Purpose, *, should_send: bool, address: str) -> str:
         self._rate_limits.consume(
-            RateLimit("sms_address", address),
+            *_client_limits(address),
             RateLimit("sms_phone", phone),
             # Only a sent message costs money. An unknown phone must get the same response.
             RateLimit("sms_total", "all", counted=should_send),
@@ -122,3 +126,15 @@ class VerificationCodes:
     def new_code(self, purpose: Purpose) -> str:
         """Return a random code with as many digits as `purpose` requires."""
         return f"{self._rng.randrange(10**purpose.digits):0{purpose.digits}d}"
+
+
+def _client_limits(address: str) -> Iterator[RateLimit]:
+    """Return the rate limits of a client address; an IPv6 address is a /64 network.
+
+    An IPv6 site has thousands of /64 networks. So it has a limit too: otherwise, one site could
+    use up the limit of all clients.
+    """
+    yield RateLimit("sms_address", address)
+    if "/" in address:
+        network = IPv6Network(address).supernet(new_prefix=_IPV6_SITE_BITS)
+        yield RateLimit("sms_network", str(network))

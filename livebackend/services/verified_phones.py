@@ -20,13 +20,14 @@ from livebackend.services.code_verifiers import CodeHasher
 from livebackend.services.rate_limits import RateLimit, RateLimiter
 
 _VERIFICATION_TTL = timedelta(minutes=15)
-_is_valid_verification = and_(
+_is_recent_verification = and_(
     models.VerificationCode.phone == bindparam("of_phone"),
     models.VerificationCode.purpose == "register",
-    models.VerificationCode.state == "verified",
     models.VerificationCode.verified_at > func.now() - _VERIFICATION_TTL,
 )
+_is_valid_verification = and_(_is_recent_verification, models.VerificationCode.state == "verified")
 _FIND_VERIFICATION = select(
+    exists().where(_is_recent_verification).label("was_verified"),
     exists().where(_is_valid_verification).label("is_verified"),
     exists()
     .where(
@@ -56,15 +57,18 @@ class VerifiedPhones:
         self._rate_limits = rate_limits
         self._hasher = hasher
 
-    def check(self, phone: str, *, address: str) -> None:
+    def check(self, phone: str, *, address: str, is_registered: bool) -> None:
         """Raise PhoneNotVerified unless the client at `address` can register the phone.
 
-        The error does not reveal whether another client has verified the phone.
+        The error does not reveal whether another client has verified the phone, or whether the
+        phone is registered. A retry of a registration passes the check: the first request has used
+        the verification.
         """
         verification = self._database.execute_one(
             _FIND_VERIFICATION, of_phone=phone, address_digest=self._hasher.hash_address(address)
         )
-        if verification.is_verified_here:
+        is_retry = is_registered and verification.was_verified
+        if verification.is_verified_here or is_retry:
             return
         # Only a registration without a verification counts: the app sends none.
         is_counted = not verification.is_verified

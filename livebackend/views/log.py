@@ -82,7 +82,6 @@ class LogViews(View):
         parameters=AuthenticatedParameters,
         default_error=ResultCode.UNKNOWN_ERROR,
         rate_limits=["account_changes"],
-        limits_per_address=True,
         documented=False,
     )
     def log_out(self, params: AuthenticatedParameters) -> OperationResponse:
@@ -96,8 +95,6 @@ class LogViews(View):
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.WRONG_PASSWORD],
         transaction=False,
-        rate_limits=["account_changes"],
-        limits_per_address=True,
         service_limits=["login_account", "login_address"],
         documented=False,
         message_type=LoginToken,
@@ -116,7 +113,7 @@ class LogViews(View):
         parameters=ForgotPassword,
         default_error=ResultCode.OTHER_ERROR,
         transaction=False,
-        service_limits=["sms_address", "sms_phone", "sms_total"],
+        service_limits=["sms_address", "sms_network", "sms_phone", "sms_total"],
         documented=False,
         message_type=str,
     )

@@ -104,7 +104,7 @@ class RegisterViews(View):
         default_error=ResultCode.OTHER_ERROR,
         error_codes=[ResultCode.PHONE_TAKEN],
         transaction=False,
-        service_limits=["sms_address", "sms_phone", "sms_total"],
+        service_limits=["sms_address", "sms_network", "sms_phone", "sms_total"],
         message_type=str,
     )
     def send_code(self, params: SendCode) -> OperationResponse:
@@ -157,7 +157,7 @@ class RegisterViews(View):
         parameters=ChangeProfile,
         default_error=ResultCode.UNKNOWN_ERROR,
         transaction=False,
-        rate_limits=["profile"],
+        rate_limits=["account_changes"],
         documented=False,
         message_type=OwnProfile,
     )
@@ -177,8 +177,6 @@ class RegisterViews(View):
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.WRONG_PASSWORD],
         transaction=False,
-        rate_limits=["account_changes"],
-        limits_per_address=True,
         service_limits=["login_account", "login_address"],
         documented=False,
     )

@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from livebackend.core.errors import ServiceUnavailable
 from livebackend.database.engine import Database
+from livebackend.database.rate_limit_counters import RateLimitCounters
 from livebackend.gateways.payments.protocol import ProviderPayment
 from livebackend.ledger.audit import audit
 from livebackend.ledger.batch_writer import LedgerBatchWriter
@@ -25,6 +26,7 @@ from livebackend.ledger.transfers import (
     TransferStatus,
     client_request_id,
 )
+from livebackend.services.rate_limits import RateLimit, RateLimiter
 from livebackend_client import Client, ConnectionFailed, OperationRefused, ServerUnavailable
 from tests.support import replica
 from tests.support.api import PASSWORD, ApiClient, ApiResponse, UserClient
@@ -431,3 +433,45 @@ def has_new_acknowledgement(givers: Sequence[Giver], acknowledged_before: int) -
     # Each client can have one gift in progress when the failover starts. Only acknowledgements of
     # further gifts show that the new primary accepts gifts.
     return sum(len(giver.acknowledged) for giver in givers) > acknowledged_before + CLIENT_COUNT
+
+
+@pytest.fixture
+def rate_limiter(cluster: Cluster) -> Iterator[RateLimiter]:
+    """A rate limiter whose commits do not wait for the disk, as in the application."""
+    database = Database(cluster.url)
+    counters = RateLimitCounters(database.with_own_pool(1, durable=False))
+    rules = {"sms_phone": "3 per day", "sms_total": "2000 per day"}
+    limiter = RateLimiter(counters, rules, key=b"key")
+    yield limiter
+    limiter.close()
+    database.close()
+
+
+def test_rate_limits_survive_a_failover(
+    cluster: Cluster, ledger: LedgerFixture, rate_limiter: RateLimiter
+) -> None:
+    limits = (RateLimit("sms_phone", new_phone()), RateLimit("sms_total", "all"))
+    assert [rate_limiter.try_consume(*limits) for _ in range(4)] == [True, True, True, False]
+    # A durable COMMIT, such as that of a verification code, replicates all earlier counts.
+    ledger.database.await_replication()
+    cluster.fail_over()
+    assert not rate_limiter.try_consume(*limits)
+    assert rate_limiter.try_consume(RateLimit("sms_phone", new_phone()), limits[1])
+
+
+def test_count_of_a_request_does_not_wait_for_the_standby(
+    cluster: Cluster, rate_limiter: RateLimiter
+) -> None:
+    with cluster.disconnected_standby():
+        assert rate_limiter.try_consume(RateLimit("sms_phone", new_phone()))
+
+
+def test_counts_are_replicated_without_another_commit(
+    cluster: Cluster, rate_limiter: RateLimiter
+) -> None:
+    rate_limiter.consume(RateLimit("sms_phone", new_phone()))
+    select_counts = "SELECT key, counts FROM rate_limit_counters ORDER BY key"
+    counts = cluster.primary.query(select_counts)
+    wait_until(
+        lambda: cluster.standby.query(select_counts) == counts, WAIT_S, "the standby to replay"
+    )

@@ -144,6 +144,20 @@ def test_check_counts_no_request(rate_limiter: RateLimiter) -> None:
     assert not rate_limiter.try_consume(only_checked)
 
 
+def test_undone_request_is_subtracted_and_leaves_no_entry(
+    rate_limiter: RateLimiter, database_state: DatabaseState
+) -> None:
+    limits = (ANN, RateLimit("many", "ann"))
+    for _ in range(2):
+        rate_limiter.consume(*limits)
+    rate_limiter.undo(*limits)
+    assert counts(database_state) == {"per minute/60": 1, "many/3600": 1}
+    for _ in range(3):  # a counter never becomes negative
+        rate_limiter.undo(*limits, RateLimit("unlimited", "ann"), BEN)
+    assert [row["times"] for row in database_state.rows("rate_limit_counters")] == [[], []]
+    assert [rate_limiter.try_consume(ANN) for _ in range(3)] == [True, True, False]
+
+
 def test_twenty_concurrent_requests_are_counted_exactly(rate_limiter: RateLimiter) -> None:
     for subject in ("ann", "ben", "cat"):
         limit = RateLimit("per minute", subject)
