@@ -142,11 +142,24 @@ def identify(db: "psycopg2.extensions.cursor", token: str) -> int:
     return int(row[0])
 
 
-def apply_rate_limit(db: "psycopg2.extensions.cursor", name: str, account: int) -> None:
-    rule = {"maximums": [1_000_000], "windows_s": [3600], "counted": [True]}
-    db.execute(COUNT_REQUEST, {"keys": [f"{name}/3600/{account}"], **rule})
+def apply_rate_limit(
+    db: "psycopg2.extensions.cursor",
+    name: str,
+    account: int,
+    *,
+    is_search_checked: bool = False,
+    error_code: str = "0006",
+) -> None:
+    names = [name, "search"] if is_search_checked else [name]
+    rules = {
+        "keys": [f"{limit}/3600/{account}" for limit in names],
+        "maximums": [1_000_000] * len(names),
+        "windows_s": [3600] * len(names),
+        "counted": [limit == name for limit in names],
+    }
+    db.execute(COUNT_REQUEST, rules)
     if db.fetchone():
-        raise OperationFailed("0006")
+        raise OperationFailed(error_code)
 
 
 def friendlist(form: dict[str, str]) -> object:
@@ -249,7 +262,7 @@ def add(form: dict[str, str]) -> object:
     with transaction() as db:
         own_id = identify(db, form["token"])
         with cursor() as limit_db:
-            apply_rate_limit(limit_db, "friend_requests", own_id)
+            apply_rate_limit(limit_db, "friend_requests", own_id, is_search_checked=True)
         other_id = lock_accounts(db, own_id, form["userId"])
         are_friends, own_request_id, their_request_id, *_ = find_relationship(db, own_id, other_id)
         if are_friends:
@@ -265,6 +278,8 @@ def add(form: dict[str, str]) -> object:
 def deal_message(form: dict[str, str]) -> object:
     with transaction() as db:
         own_id = identify(db, form["token"])
+        with cursor() as limit_db:
+            apply_rate_limit(limit_db, "friend_changes", own_id)
         other_id = lock_accounts(db, own_id, form["userId"])
         db.execute(
             REQUESTS_BY_TIME,
@@ -284,6 +299,9 @@ def send_gift(form: dict[str, str]) -> object:
     with cursor() as db:
         db.execute(GIFT_ACCOUNTS, {**verified_claims(form["token"]), "phone": form["object"]})
         sender_coin_account_id, host_coin_account_id, host_id, room_id = db.fetchone()
+        apply_rate_limit(
+            db, "gifts", sender_coin_account_id, is_search_checked=True, error_code="0013"
+        )
     with transaction() as db:
         db.execute(LOCK_COINS, (sender_coin_account_id,))
         if db.fetchone()[0] < coins:

@@ -163,7 +163,10 @@ class Gifts:
             )
         except RateLimited:
             values = {"actor": coin_accounts.debit_id, "request_id": key}
-            if self._database.execute_one(_GIFT_EXISTS, **values) is None:
+            is_retry = self._database.run_autocommit(
+                lambda connection: connection.execute(_GIFT_EXISTS, values).first() is not None
+            )
+            if not is_retry:
                 raise
             self._rate_limits.consume(RateLimit("gift_retries", subject))
 

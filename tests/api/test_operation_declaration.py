@@ -112,7 +112,7 @@ def test_expected_operations_are_declared_read_only_or_authenticated_in_the_quer
 
 def test_every_rate_limit_is_a_setting(declared_operations: dict[str, Operation]) -> None:
     rate_limit_names = {
-        limit for operation in declared_operations.values() for limit in operation.rate_limits
+        limit for operation in declared_operations.values() for limit in operation.all_limits
     }
     assert {f"limits.{limit}" for limit in rate_limit_names} <= set(Settings.fields_by_name())
 
