@@ -59,7 +59,7 @@ def _configure(settings: Settings, services: Services) -> Configurator:
 
 
 def _add_limits(registry: Registry, settings: Settings) -> None:
-    """Register the request limits, the phone pattern and the client address resolver."""
+    """Register the request limits, the phone pattern and the checks of the client."""
     form_limits = RequestLimits(
         max_body_bytes=settings.http_max_body_bytes,
         max_fields=settings.http_max_fields,
@@ -69,7 +69,12 @@ def _add_limits(registry: Registry, settings: Settings) -> None:
         form_limits, max_upload_bytes=settings.http_max_upload_bytes
     )
     registry.phone_pattern = settings.phones_pattern
-    registry.client_address_resolver = ClientAddressResolver(settings.trusted_proxies)
+    registry.client_address_resolver = ClientAddressResolver(
+        settings.trusted_proxies,
+        trusts_unix_socket=settings.trusts_unix_socket,
+        header=settings.http_client_address_header,
+    )
+    registry.allowed_origins = settings.allowed_origins
     registry.client_hash_key = derived_key(settings.signing_secrets[0], "client addresses")
 
 

@@ -137,3 +137,27 @@ def test_client_address_is_read_from_the_header_of_a_trusted_proxy(
         assert limit_keys
         digest = subject_digest(HARDENED_SECRET, "198.51.100.1")
         assert f"login_address/3600/{digest}" in limit_keys
+
+
+def test_header_name_without_a_hyphen_cannot_be_forged_with_underscores(
+    database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Granian cannot distinguish `X_Forwarded_For` from `X-Forwarded-For`."""
+    settings = {
+        **hardened_settings(database_url),
+        "http.trusted_proxies": "127.0.0.1",
+        "http.client_address_header": "Clientaddress",
+    }
+    forged_headers = ("X-Forwarded-For: 9.9.9.9", "X_Forwarded_For: 9.9.9.9")
+    proxy_headers = ("Clientaddress: 198.51.100.1", "X-Forwarded-Proto: https")
+    form = urlencode({"userId": ANN_PHONE, "password": PASSWORD})
+    with running_server(PRODUCTION_INI, tmp_path_factory.mktemp("proxied"), settings) as server:
+        headers = (*proxy_headers, *forged_headers)
+        request = RawRequest("/log", form, headers=headers).encode()
+        assert RawResponse.exchange(server, request).json["result"] == "0007"
+    with create_engine(database_url).connect() as connection:
+        limit_keys = (
+            connection.exec_driver_sql("SELECT key FROM rate_limit_counters").scalars().all()
+        )
+    digest = subject_digest(HARDENED_SECRET, "198.51.100.1")
+    assert f"login_address/3600/{digest}" in limit_keys

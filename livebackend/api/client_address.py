@@ -10,16 +10,30 @@ from livebackend.api.request import Request
 _ADDRESS_WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]+)?")
 _MAX_HOPS = 20
 _PROXY_HEADERS = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via")
+# A WSGI server sets REMOTE_ADDR to one of these values if it listens on a unix socket.
+_UNIX_SOCKET_ADDRESSES = ("", "localhost")
 # Internet providers assign a /64 network to each customer: rate limits count the network as one
 # client.
 _IPV6_PREFIX_BITS = 64
 
 
 class ClientAddressResolver:
-    """Finds the client's address behind trusted proxies."""
+    """Finds the client's address behind trusted proxies.
 
-    def __init__(self, trusted_networks: Sequence[IPv4Network | IPv6Network]) -> None:
+    The trusted proxies send the address of the client in `header`. If `trusts_unix_socket`, a
+    request over a unix socket comes from a trusted proxy.
+    """
+
+    def __init__(
+        self,
+        trusted_networks: Sequence[IPv4Network | IPv6Network],
+        *,
+        trusts_unix_socket: bool = False,
+        header: str = "X-Forwarded-For",
+    ) -> None:
         self._trusted = trusted_networks
+        self._trusts_unix_socket = trusts_unix_socket
+        self._header = header
 
     def address(self, request: Request) -> str:
         """Return the nearest address that is not a trusted proxy's, for rate limits.
@@ -27,20 +41,28 @@ class ClientAddressResolver:
         An IPv6 address is shortened to its /64 network.
         """
         address = _parse_address(request.remote_addr or "")
-        hops = request.headers.get("X-Forwarded-For", "").rsplit(",", _MAX_HOPS)
+        is_trusted = self.is_from_trusted_proxy(request)
+        hops = request.headers.get(self._header, "").rsplit(",", _MAX_HOPS)
         # The header is read from right to left, because the client can forge the left entries.
-        while hops and self._is_trusted(address):
+        while hops and is_trusted:
             hop = _parse_address(hops.pop().strip())
             if hop is None:
                 break
             address = hop
+            is_trusted = self._is_trusted(hop)
         if isinstance(address, IPv6Address):
             return str(IPv6Network((address, _IPV6_PREFIX_BITS), strict=False))
         return str(address or "unknown")
 
     def is_from_trusted_proxy(self, request: Request) -> bool:
         """Return whether the request came through a trusted proxy."""
+        if self._trusts_unix_socket and is_over_unix_socket(request):
+            return True
         return self._is_trusted(_parse_address(request.remote_addr or ""))
+
+    def is_over_untrusted_unix_socket(self, request: Request) -> bool:
+        """Return whether the request came over a unix socket that is not a trusted proxy."""
+        return is_over_unix_socket(request) and not self._trusts_unix_socket
 
     def is_local(self, request: Request) -> bool:
         """Return whether the request came from this machine, without a proxy."""
@@ -50,6 +72,14 @@ class ClientAddressResolver:
 
     def _is_trusted(self, address: IPv4Address | IPv6Address | None) -> bool:
         return address is not None and any(address in network for network in self._trusted)
+
+
+def is_over_unix_socket(request: Request) -> bool:
+    """Return whether the WSGI server received the request over a unix socket.
+
+    Without REMOTE_ADDR, no server received the request: a test called the application.
+    """
+    return request.environ.get("REMOTE_ADDR") in _UNIX_SOCKET_ADDRESSES
 
 
 # Addresses are cached, because most requests come from a few addresses, such as those of the

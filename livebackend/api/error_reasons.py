@@ -128,6 +128,16 @@ class ErrorReason(StrEnum):
     UNKNOWN_PATH = "unknown_path", "is not a path of this API", "路径不存在"
     METHOD_NOT_ALLOWED = "method_not_allowed", "is not allowed on this path", "请求方法不允许"
     HTTPS_REQUIRED = "https_required", "is not HTTPS", "必须使用 HTTPS"
+    UNTRUSTED_PROXY = (
+        "untrusted_proxy",
+        "sends requests over a unix socket, but http.trusted_proxies does not contain `unix`",
+        "通过 unix socket 转发请求，但 http.trusted_proxies 中没有 unix",
+    )
+    ORIGIN_NOT_ALLOWED = (
+        "origin_not_allowed",
+        "is a web page that must not send requests to this server",
+        "不是允许调用本服务器的网页来源",
+    )
     UNSUPPORTED_MEDIA_TYPE = (
         "unsupported_media_type",
         "is not a form in UTF-8",

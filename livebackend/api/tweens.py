@@ -1,4 +1,4 @@
-"""Tweens: request ids, security headers, HTTPS, access log, health checks."""
+"""Tweens: request ids, security headers, proxies, origins, access log, health checks."""
 
 import hmac
 import logging
@@ -17,6 +17,7 @@ from livebackend.api.client_address import ClientAddressResolver
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.errors import InvalidRequest
 from livebackend.api.request import Request
+from livebackend.api.request_origin import is_from_foreign_page
 from livebackend.api.routes import HOOK_PATH
 from livebackend.core.request_context import request_id
 from livebackend.monitoring.health_checks import ProbeResult, ReadinessProbe
@@ -65,16 +66,42 @@ def request_id_tween_factory(handler: Handler, registry: Any) -> Handler:
 
 
 def require_https_tween_factory(handler: Handler, registry: Any) -> Handler:
-    """Tween that rejects requests that reached a trusted proxy without HTTPS."""
+    """Tween that rejects requests that reached a trusted proxy without HTTPS.
+
+    Also rejects requests over a unix socket, unless the settings trust it: all clients would have
+    the same address.
+    """
     resolver: ClientAddressResolver = registry.client_address_resolver
 
     def tween(request: Request) -> Any:
+        if resolver.is_over_untrusted_unix_socket(request):
+            raise InvalidRequest(400, "proxy", ErrorReason.UNTRUSTED_PROXY)
         # A media server on this machine requests the hook without HTTPS and without the proxy, but
         # its address can be that of a trusted proxy.
         is_hook = request.environ["PATH_INFO"] == HOOK_PATH and resolver.is_local(request)
         is_proxied = resolver.is_from_trusted_proxy(request)
         if is_proxied and not _came_by_https(request) and not is_hook:
             raise InvalidRequest(400, "scheme", ErrorReason.HTTPS_REQUIRED)
+        return handler(request)
+
+    return tween
+
+
+def reject_foreign_origin_tween_factory(handler: Handler, registry: Any) -> Handler:
+    """Tween that rejects requests that a browser sends for a page of another web site.
+
+    Such a page could use its visitors' addresses to send SMS codes. The origin is only checked if
+    the settings restrict the origins, and not for GET and HEAD, which change nothing.
+    """
+    allowed_origins: frozenset[str] | None = registry.allowed_origins
+
+    def tween(request: Request) -> Any:
+        if (
+            allowed_origins is not None
+            and request.method not in ("GET", "HEAD")
+            and is_from_foreign_page(request, allowed_origins)
+        ):
+            raise InvalidRequest(400, "origin", ErrorReason.ORIGIN_NOT_ALLOWED)
         return handler(request)
 
     return tween
@@ -171,5 +198,7 @@ def includeme(config: Configurator) -> None:
         tween_name(health_check_tween_factory), under=request_id_tween, over=access_log_tween
     )
     config.add_tween(access_log_tween, under=request_id_tween, over=EXCVIEW)
-    # This tween is under the exception views, which render its error as a response envelope.
-    config.add_tween(tween_name(require_https_tween_factory), under=EXCVIEW)
+    # These tweens are under the exception views, which render their errors as response envelopes.
+    https_tween = tween_name(require_https_tween_factory)
+    config.add_tween(https_tween, under=EXCVIEW)
+    config.add_tween(tween_name(reject_foreign_origin_tween_factory), under=https_tween)

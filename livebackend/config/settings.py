@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from limits import parse_many
 from pydantic import (
@@ -27,6 +28,10 @@ from livebackend.config.deprecated_names import (
 from livebackend.config.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "LIVEBACKEND_"
+# Value of `http.trusted_proxies`: requests over a unix socket come from a proxy.
+UNIX_SOCKET = "unix"
+# Value of `http.allowed_origins`: requests from the pages of every web site are accepted.
+ANY_ORIGIN = "*"
 
 _MIN_SECRET_LENGTH = 32
 # Prefix of the secrets in development.ini, which are published with the source.
@@ -113,7 +118,15 @@ def _check_rate_limit(value: str) -> str:
 
 def _check_networks(value: str) -> str:
     for network in value.split():
-        ip_network(network)
+        if network != UNIX_SOCKET:
+            ip_network(network)
+    return value
+
+
+def _check_origins(value: str) -> str:
+    for origin in value.split():
+        if origin != ANY_ORIGIN and origin_of(origin) != origin:
+            raise ValueError(f"{origin} is not an origin such as https://live.example")
     return value
 
 
@@ -218,7 +231,18 @@ class Settings(BaseModel):
     )
     http_trusted_proxies: Annotated[str, AfterValidator(_check_networks)] = Field(
         "",
-        description="networks of your proxies, separated by blanks; if set, clients must use HTTPS",
+        description="addresses of your proxies, separated by blanks, or `unix` for a unix socket;"
+        " if set, clients must use HTTPS",
+    )
+    http_client_address_header: str = Field(
+        "X-Forwarded-For",
+        pattern="^[A-Za-z0-9-]{1,50}$",
+        description="header in which your proxies send the client address",
+    )
+    http_allowed_origins: Annotated[str, AfterValidator(_check_origins)] = Field(
+        "",
+        description="web sites whose pages can send requests, besides `http.public_url`,"
+        " separated by blanks; `*`: all",
     )
     http_allow_query_parameters: bool = Field(
         False, description="accept parameters in the query string too"
@@ -527,7 +551,21 @@ class Settings(BaseModel):
 
     @property
     def trusted_proxies(self) -> list[IPv4Network | IPv6Network]:
-        return [ip_network(network) for network in self.http_trusted_proxies.split()]
+        names = self.http_trusted_proxies.split()
+        return [ip_network(network) for network in names if network != UNIX_SOCKET]
+
+    @property
+    def trusts_unix_socket(self) -> bool:
+        """Whether requests over a unix socket come from a trusted proxy."""
+        return UNIX_SOCKET in self.http_trusted_proxies.split()
+
+    @property
+    def allowed_origins(self) -> frozenset[str] | None:
+        """The origins whose pages can send requests; None for all."""
+        origins = self.http_allowed_origins.split()
+        if ANY_ORIGIN in origins:
+            return None
+        return frozenset([origin_of(self.http_public_url), *origins])
 
     @property
     def rate_limits(self) -> dict[str, str]:
@@ -553,6 +591,13 @@ def with_default_public_url(ini: Mapping[str, Any], defaults: Mapping[str, Any])
     if has_public_url or not {"host", "port"} <= defaults.keys():
         return dict(ini)
     return {"http.public_url": f"http://{defaults['host']}:{defaults['port']}", **ini}
+
+
+def origin_of(url: str) -> str:
+    """Return the origin of a URL, as browsers send it: lower case, without a default port."""
+    parts = urlsplit(url.lower())
+    default_port = {"http": "80", "https": "443"}.get(parts.scheme, "")
+    return f"{parts.scheme}://{parts.netloc.removesuffix(f':{default_port}')}"
 
 
 def environment_variable(name: str) -> str:

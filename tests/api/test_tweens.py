@@ -61,3 +61,18 @@ def test_every_response_has_security_headers(path: str, api: ApiClient) -> None:
     assert headers["Referrer-Policy"] == "no-referrer"
     assert headers["Content-Security-Policy"] == "default-src 'none'"
     assert "Server" not in headers
+
+
+def test_request_over_a_unix_socket_needs_a_trusted_proxy_and_https(
+    api: ApiClient, new_app: Callable[..., App]
+) -> None:
+    def send_over_socket(api: ApiClient, **headers: str) -> ApiResponse:
+        form, socket = {"userId": "1"}, {"REMOTE_ADDR": ""}
+        return api.post_form("/log", form, headers=headers, extra_environ=socket)
+
+    response = send_over_socket(api)
+    assert (response.status, response.result) == (400, "0003")
+    assert response.error == "proxy; reason=untrusted_proxy"
+    proxied_api = ApiClient(new_app(http__trusted_proxies="unix"))
+    assert send_over_socket(proxied_api).error == "scheme; reason=https_required"
+    assert send_over_socket(proxied_api, **{"X-Forwarded-Proto": "https"}).result == "0007"

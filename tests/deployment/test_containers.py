@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -227,10 +228,15 @@ class TestCompose:
         for name in re.findall(r"dockerfile: (\S+)", text):
             assert (ROOT / name).exists(), name
 
-    def test_application_trusts_only_proxies_in_the_compose_network(self) -> None:
+    def test_application_trusts_only_the_address_of_nginx(self) -> None:
         text = (DEPLOY / "compose.yaml").read_text()
-        (trusted_network,) = re.findall(r"LIVEBACKEND_HTTP_TRUSTED_PROXIES: (\S+)", text)
-        assert f"subnet: {trusted_network}" in text
+        (trusted_proxies,) = re.findall(r"LIVEBACKEND_HTTP_TRUSTED_PROXIES: (.+)", text)
+        (nginx_address,) = re.findall(r"ipv4_address: (\S+)", text)
+        assert trusted_proxies == nginx_address
+        (subnet,) = re.findall(r"subnet: (\S+)", text)
+        (dynamic_addresses,) = re.findall(r"ip_range: (\S+)", text)
+        assert ip_address(nginx_address) in ip_network(subnet)
+        assert ip_address(nginx_address) not in ip_network(dynamic_addresses)
 
     def test_stop_grace_period_is_longer_than_any_request(self) -> None:
         text = (DEPLOY / "compose.yaml").read_text()

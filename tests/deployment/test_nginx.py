@@ -212,16 +212,26 @@ def test_tls_1_1_is_rejected_and_tls_1_2_is_accepted(nginx: NginxWithServer) -> 
         assert (completed.returncode == 0) is is_accepted
 
 
-def test_forged_forwarded_address_does_not_evade_the_rate_limit(nginx: NginxWithServer) -> None:
-    def request_code(last_digits: str) -> bytes:
-        body = f"token=1380000{last_digits[-4:]}".encode()
-        with nginx.connect("127.0.0.9") as connection:
-            headers = (f"X-Forwarded-For: 9.9.9.{last_digits[-1]}", "Connection: close")
+@pytest.mark.parametrize(
+    ("address", "header"),
+    [
+        ("127.0.0.9", "X-Forwarded-For"),
+        ("127.0.0.10", "X_Forwarded_For"),
+        ("127.0.0.11", "X-Forwarded_For"),
+    ],
+)
+def test_forged_forwarded_address_does_not_evade_the_rate_limit(
+    address: str, header: str, nginx: NginxWithServer
+) -> None:
+    def request_code(last_digit: str) -> bytes:
+        body = f"token=138{address[-2:].replace('.', '0')}00000{last_digit}".encode()
+        with nginx.connect(address) as connection:
+            headers = (f"{header}: 9.9.9.{last_digit}", "Connection: close")
             connection.sendall(post_head("/register", len(body), *headers) + body)
             return read_all(connection)
 
-    assert b'"result":"0000"' in request_code("0001")
-    assert b"request; reason=rate_limited" in request_code("0002")
+    assert b'"result":"0000"' in request_code("1")
+    assert b"request; reason=rate_limited" in request_code("2")
 
 
 def test_request_with_two_body_lengths_is_rejected(nginx: NginxWithServer) -> None:

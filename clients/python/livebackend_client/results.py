@@ -239,6 +239,14 @@ REASON_MESSAGES = {
         "is not HTTPS",
         "必须使用 HTTPS",
     ),
+    "untrusted_proxy": (
+        "sends requests over a unix socket, but http.trusted_proxies does not contain `unix`",
+        "通过 unix socket 转发请求，但 http.trusted_proxies 中没有 unix",
+    ),
+    "origin_not_allowed": (
+        "is a web page that must not send requests to this server",
+        "不是允许调用本服务器的网页来源",
+    ),
     "unsupported_media_type": (
         "is not a form in UTF-8",
         "不是 UTF-8 编码的表单",
