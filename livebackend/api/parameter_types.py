@@ -18,6 +18,7 @@ from livebackend.api import cursors
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.forms import Upload
 from livebackend.api.parameters import documented_field, invalid
+from livebackend.api.visible_text import has_visible_character
 from livebackend.ledger import history
 from livebackend.services import live_room_list
 from livebackend.services.friends import MessageId
@@ -56,8 +57,8 @@ def _reject_unfit_for_display(value: str) -> str:
     return value
 
 
-def _reject_blank(value: str) -> str:
-    if not value.strip():
+def _reject_invisible(value: str) -> str:
+    if not has_visible_character(value):
         raise invalid(ErrorReason.MISSING)
     return value
 
@@ -143,6 +144,7 @@ def _parameter_schema(
 # Place these validators after a length constraint, so that they do not search long texts.
 NoControl = AfterValidator(_reject_control_characters)
 FitForDisplay = AfterValidator(_reject_unfit_for_display)
+Visible = AfterValidator(_reject_invisible)
 
 Phone = Annotated[
     str,
@@ -192,7 +194,7 @@ Nickname = Annotated[
     StringConstraints(min_length=1, max_length=32),
     NoControl,
     FitForDisplay,
-    AfterValidator(_reject_blank),
+    Visible,
     documented_field("nickname", "昵称", "Ann"),
 ]
 HeadImage = Annotated[
@@ -230,6 +232,7 @@ Title = Annotated[
     StringConstraints(min_length=1, max_length=100),
     NoControl,
     FitForDisplay,
+    Visible,
     documented_field("title of the room", "直播间标题", "hello"),
 ]
 Description = Annotated[
@@ -237,6 +240,7 @@ Description = Annotated[
     StringConstraints(min_length=1, max_length=200),
     NoControl,
     FitForDisplay,
+    Visible,
     documented_field("description of the gift", "礼物描述", "rose"),
 ]
 RequestId = Annotated[

@@ -67,9 +67,9 @@ def close(ini: Path, room_id: int) -> None:
     """
     with opened_services(ini) as services:
         found_room = services.database.run(lambda connection: rooms.find_room(connection, room_id))
-        if found_room is None or found_room.state != "open":
+        if found_room is None or found_room.state == "closed":
             raise CommandFailed(f"room {room_id} is not open")
-        services.rooms.leave(found_room.account_id, reason="operator")
+        services.rooms.close_for_operator(found_room.account_id)
         closed_room = services.database.run(lambda connection: rooms.find_room(connection, room_id))
     is_disconnected = bool(closed_room and closed_room.disabled_at)
     text = f"room {room_id} is closed"

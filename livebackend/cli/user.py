@@ -73,10 +73,9 @@ def disable(ini: Path, user_id: str) -> None:
         changed = services.database.run(
             lambda connection: accounts.disable(connection, account.phone)
         )
-        # The tokens are revoked before the room is closed, so that the user cannot open a new room.
-        if account.room_id:
-            services.rooms.leave(account.id, reason="operator")
-    _print_state(account.id, "disabled", changed=changed, closed_room=account.room_id)
+        # The account is disabled before its room is closed, so that the user cannot open another.
+        closed_room = services.rooms.close_for_operator(account.id)
+    _print_state(account.id, "disabled", changed=changed, closed_room=closed_room)
 
 
 @user.command()

@@ -39,12 +39,16 @@ _MAX_POLLS, _POLL_INTERVAL_S = 60, 0.05
 _RECHECK_AFTER = timedelta(seconds=10)
 
 _NEXT_ROOM_ID = text("SELECT nextval(pg_get_serial_sequence('rooms', 'id'))")
-# The lock waits for a concurrent removal of the account. The statement returns no row for a removed
-# account.
+# The lock waits for a concurrent request that removes or disables the account, and such a request
+# waits for the lock. The statement returns no row for a removed or disabled account.
 _LOCK_ACCOUNT = (
     select(models.Account.id)
-    .where(models.Account.id == bindparam("account_id"), models.Account.phone.is_not(None))
-    .with_for_update(read=True, key_share=True)
+    .where(
+        models.Account.id == bindparam("account_id"),
+        models.Account.phone.is_not(None),
+        models.Account.disabled_at.is_(None),
+    )
+    .with_for_update(read=True)
 )
 _stream_confirmed_at = func.greatest(
     models.Room.stream_seen_at,
@@ -65,6 +69,7 @@ _is_this_room = models.Room.id == bindparam("room_id")
 _CLOSE_ABANDONED_ROOM = CLOSE_ABANDONED_ROOMS.where(_is_room_of_account)
 _CLOSE_OPENING_ROOM = CLOSE_ROOMS.where(_is_this_room, models.Room.state == "opening")
 _CLOSE_OPEN_ROOM = CLOSE_ROOMS.where(_is_room_of_account, models.room_is_open)
+_CLOSE_OPEN_OR_OPENING_ROOM = CLOSE_ROOMS.where(_is_room_of_account, models.Room.state != "closed")
 _STORE_STREAM = (
     update(models.Room)
     .values(
@@ -142,7 +147,8 @@ class Rooms:
 
         If the account has an open room, returns its stream and keeps its title; a stream that the
         provider has deleted is created again. Concurrent calls create one stream.
-        Raises StreamNotCreated if the provider fails, and TokenInvalid for a removed account.
+        Raises StreamNotCreated if the provider fails, and TokenInvalid for a removed or disabled
+        account.
         """
         opening_room_id = 0
         for _ in range(_MAX_POLLS):
@@ -155,15 +161,28 @@ class Rooms:
             time.sleep(_POLL_INTERVAL_S)
         raise StreamNotCreated
 
-    def leave(self, account_id: int, *, reason: str = "left") -> None:
+    def leave(self, account_id: int) -> None:
         """Close the account's room, then disable its stream.
 
         Raises RoomNotOpen. If the provider fails, housekeeping disables the stream later.
         """
-        closed_room = self._close(_CLOSE_OPEN_ROOM, of_account=account_id, reason=reason)
+        closed_room = self._close(_CLOSE_OPEN_ROOM, of_account=account_id, reason="left")
         if closed_room is None:
             raise RoomNotOpen
         self._stream_monitor.disable(closed_room)
+
+    def close_for_operator(self, account_id: int) -> int | None:
+        """Close the account's room, also while it is `opening`; return its id, or None.
+
+        The request that opens the room then fails, and disables the stream that it created.
+        """
+        closed_room = self._close(
+            _CLOSE_OPEN_OR_OPENING_ROOM, of_account=account_id, reason="operator"
+        )
+        if closed_room is None:
+            return None
+        self._stream_monitor.disable(closed_room)
+        return closed_room.id
 
     def heartbeat(self, account_id: int) -> Heartbeat:
         """Return whether the account's stream is live, and a current URL to publish it.

@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, select, text, update
+from sqlalchemy import Connection, bindparam, func, null, select, text, update
 
 from livebackend import models
 from livebackend.database.engine import Database
@@ -28,9 +28,20 @@ PUBLISHER_GRACE_PERIOD = timedelta(seconds=5)
 # The maximum number of streams in one call to a provider.
 _BATCH_SIZE = 100
 
+# A closed room needs only its stream key, to disable the stream. The other data of the stream, such
+# as the publish key, is deleted.
 CLOSE_ROOMS = (
     update(models.Room)
-    .values(state="closed", closed_at=func.now(), close_reason=bindparam("reason"))
+    .values(
+        state="closed",
+        closed_at=func.now(),
+        close_reason=bindparam("reason"),
+        publish_key="",
+        stream=None,
+        play_urls=null(),
+        publisher=None,
+        published_at=None,
+    )
     .returning(models.Room.id, models.Room.stream_key, models.Room.stream_seen_at)
 )
 CLOSE_ABANDONED_ROOMS = CLOSE_ROOMS.where(

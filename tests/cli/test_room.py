@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from livebackend.database.engine import Database
 from tests.support.api import UserClient
 from tests.support.commands import Operator
 from tests.support.database_state import DatabaseState
@@ -47,6 +48,21 @@ def test_closing_a_room_that_is_not_open_is_an_error(operator: Operator, ann: Us
         error = operator.run_json("room close", room_id, code=1)["error"]
         assert error == f"room {room_id} is not open"
     operator.run("room close", "first", code=2)
+
+
+def test_room_that_is_opening_can_be_closed(
+    operator: Operator, ann: UserClient, database: Database, database_state: DatabaseState
+) -> None:
+    account_id = operator.run_json("user show", ann.phone)["id"]
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO rooms (account_id, stream_key, publish_key) VALUES (%s, 'key', 'secret')",
+            (account_id,),
+        )
+    (room,) = operator.run_json("room list")["rooms"]
+    assert room["state"] == "opening"
+    operator.run("room close", str(room["id"]))
+    assert [row["close_reason"] for row in database_state.rows("rooms")] == ["operator"]
 
 
 def test_room_closes_even_if_the_provider_fails_and_the_failure_is_reported(

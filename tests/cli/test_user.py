@@ -4,6 +4,9 @@ import re
 
 import pytest
 
+from livebackend.container import Services
+from livebackend.core.errors import TokenInvalid
+from livebackend.gateways.streams import Stream
 from tests.support.api import ApiClient, UserClient
 from tests.support.commands import Operator
 from tests.support.database_state import DatabaseState
@@ -53,6 +56,39 @@ def test_disabled_account_is_logged_out_and_cannot_log_in(
     (room,) = database_state.rows("rooms")
     assert (room["id"], room["close_reason"]) == (result["closed_room"], "operator")
     assert operator.run_json("user disable", ann.phone)["changed"] is False
+
+
+def test_disable_closes_a_room_that_another_request_is_opening(
+    operator: Operator,
+    ann: UserClient,
+    services: Services,
+    monkeypatch: pytest.MonkeyPatch,
+    database_state: DatabaseState,
+) -> None:
+    gateway, results = services.gateways.streams, []
+
+    def create_while_the_account_is_disabled(key: str, publish_key: str) -> Stream:
+        results.append(operator.run_json("user disable", ann.phone))
+        return create(key, publish_key)
+
+    create = gateway.create
+    monkeypatch.setattr(gateway, "create", create_while_the_account_is_disabled)
+    assert ann.go_live().result == "0009"
+    (room,) = database_state.rows("rooms")
+    assert (room["state"], room["close_reason"]) == ("closed", "operator")
+    assert results[0]["closed_room"] == room["id"]
+    assert room["disabled_at"] is not None
+
+
+def test_request_that_a_disabled_account_sent_earlier_opens_no_room(
+    operator: Operator, ann: UserClient, services: Services, database_state: DatabaseState
+) -> None:
+    account_id = operator.run_json("user show", ann.phone)["id"]
+    operator.run("user disable", ann.phone)
+    # The request authenticated its token before the account was disabled.
+    with pytest.raises(TokenInvalid):
+        services.rooms.go_live(account_id, title=None)
+    assert database_state.rows("rooms") == []
 
 
 def test_enabled_account_can_log_in_but_its_old_tokens_stay_revoked(

@@ -271,12 +271,18 @@ class TestHookAccess:
         with database_state.assert_unchanged():
             assert publish(secret=secret) == 403
 
-    @pytest.mark.parametrize("client_address", ["10.0.0.1", "203.0.113.7", "::ffff:10.0.0.1", ""])
+    @pytest.mark.parametrize("client_address", ["10.0.0.1", "203.0.113.7", "::ffff:10.0.0.1"])
     def test_hook_from_a_remote_address_returns_404(
         self, client_address: str, publish: Callable[..., int], database_state: DatabaseState
     ) -> None:
         with database_state.assert_unchanged():
             assert publish(client_address=client_address) == 404
+
+    def test_hook_over_a_unix_socket_is_refused(
+        self, publish: Callable[..., int], database_state: DatabaseState
+    ) -> None:
+        with database_state.assert_unchanged():
+            assert publish(client_address="") == 400
 
     @pytest.mark.parametrize("client_address", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
     def test_hook_from_a_loopback_address_is_allowed(
