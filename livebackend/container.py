@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from livebackend.config.errors import SettingsError
 from livebackend.config.settings import Settings
+from livebackend.core.private_files import make_private_folder
 from livebackend.core.signing import derived_key
 from livebackend.database.engine import Database
 from livebackend.database.migrations import check_migrated, migrate
@@ -38,6 +39,7 @@ from livebackend.services.avatars import Avatars
 from livebackend.services.code_verifiers import CodeHasher, SignedTicketVerifier
 from livebackend.services.friends import Friends
 from livebackend.services.gifts import Gifts
+from livebackend.services.kept_blocks import KeptBlocks
 from livebackend.services.lists import Lists
 from livebackend.services.live_room_list import LiveRooms
 from livebackend.services.login_tokens import LoginTokens
@@ -220,6 +222,12 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         max_bytes=settings.pictures_max_bytes,
         unused_ttl=timedelta(seconds=settings.pictures_unused_ttl_s),
     )
+    kept_blocks = KeptBlocks(
+        database,
+        # The pepper never changes, so the digests stay valid.
+        key=derived_key(settings.passwords_pepper.get_secret_value(), "blocked phones"),
+        retention=timedelta(days=settings.friends_kept_blocks_days),
+    )
     code_hasher = CodeHasher([derived_key(secret, "codes") for secret in settings.signing_secrets])
     verification_codes = _verification_codes(
         settings, database, sms, rate_limits, code_hasher, rng=rng
@@ -264,6 +272,7 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
             avatars,
             verification_codes,
             VerifiedPhones(database, rate_limits, code_hasher),
+            kept_blocks,
             require_verified_phone=settings.register_verified_phone == "required",
             require_uploaded_pictures=settings.pictures_require_uploaded,
         ),
@@ -316,6 +325,7 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
                 delete_unused_pictures=avatars.delete_unused,
                 delete_expired_rate_limits=rate_limits.delete_expired,
                 delete_old_rows=retention.delete_old_rows,
+                delete_expired_blocks=kept_blocks.delete_expired,
             ),
             holder=secrets.token_hex(16),
             period_s=settings.streams_check_interval_s,
@@ -327,7 +337,7 @@ def _password_hashing(settings: Settings) -> PasswordHashing:
     return PasswordHashing(
         PasswordHasher(settings.passwords_pepper.get_secret_value(), cost=settings.passwords_cost),
         MachineSemaphore(
-            settings.data_dir / "hashing",
+            make_private_folder(settings.data_dir / "hashing"),
             settings.passwords_max_concurrent or max(1, (os.cpu_count() or 1) - 1),
         ),
         # Requests that hash a password occupy at most three quarters of the threads, so that the
@@ -367,7 +377,7 @@ def _balance_shard(settings: Settings, rng: random.Random) -> int:
 
 
 def _picture_store(settings: Settings) -> PictureStore:
-    picture_folder = settings.data_dir / "pictures"
+    picture_folder = make_private_folder(settings.data_dir / "pictures")
     min_free_bytes = settings.pictures_min_free_disk_bytes
     if settings.pictures_mode == "original":
         return OriginalPictureStore(picture_folder, min_free_bytes=min_free_bytes)

@@ -59,6 +59,14 @@ _DELETE_EXPIRED = text(
         ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)
     """
 )
+# The keys of release 0.2 contain phone numbers and addresses.
+_DELETE_EXPIRED_WINDOWS = text(
+    """
+    DELETE FROM rate_limit_windows WHERE key IN (
+        SELECT key FROM rate_limit_windows WHERE expires_at < now()
+        ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+    """
+)
 _MAX_DELETED = 1000
 
 
@@ -117,9 +125,13 @@ class RateLimitCounters:
         return bool(row.is_exhausted)
 
     def delete_expired(self) -> int:
-        """Delete up to 1000 expired counters; return their number."""
+        """Delete up to 1000 expired counters, and as many of release 0.2; return their number."""
+        values = {"limit": _MAX_DELETED}
         return self._database.run_autocommit(
-            lambda connection: connection.execute(_DELETE_EXPIRED, {"limit": _MAX_DELETED}).rowcount
+            lambda connection: sum(
+                connection.execute(statement, values).rowcount
+                for statement in (_DELETE_EXPIRED, _DELETE_EXPIRED_WINDOWS)
+            )
         )
 
     def close(self) -> None:

@@ -141,7 +141,7 @@ class EmbeddedPostgres:
         self._account = server_account(self._folder, self._binaries)
         for path in map(self._sibling, ("users", "lock", "log")):
             if not path.exists():
-                path.touch()
+                path.touch(mode=0o600)
                 self._account.own(path)
         self._starting_pid = os.getpid()
         users_lock = self._users_lock = os.open(self._sibling("users"), os.O_RDONLY)

@@ -31,6 +31,7 @@ class HousekeepingTasks(NamedTuple):
     delete_expired_rate_limits: Callable[[], object]
     # Returns the number of deleted rows.
     delete_old_rows: Callable[[], int]
+    delete_expired_blocks: Callable[[], object]
 
 
 class HousekeepingResult(NamedTuple):
@@ -92,6 +93,7 @@ class PeriodicTasks:
         deleted_pictures = self._tasks.delete_unused_pictures()
         self._tasks.delete_expired_rate_limits()
         deleted_rows = self._tasks.delete_old_rows()
+        self._tasks.delete_expired_blocks()
         return HousekeepingResult(rooms, orders, deleted_pictures, deleted_rows)
 
     def _run(self) -> None:

@@ -31,6 +31,9 @@ _FIND_RECORDS = text(
             FROM coin_accounts JOIN accounts ON accounts.id = owner_id
             WHERE coin_accounts.id = other_id AND phone IS NOT NULL) AS other,
         (SELECT description FROM gifts WHERE transfer_id = page.id) AS description,
+        coins > 0 AND EXISTS (SELECT FROM blocks WHERE account_id = :account_id AND blocked_id = (
+            SELECT owner_id FROM coin_accounts WHERE coin_accounts.id = other_id
+        )) AS is_from_blocked_user,
         (SELECT sum(amount)::bigint FROM coin_slots
             WHERE coin_account_id = (SELECT id FROM own)) AS balance
     FROM page ORDER BY id DESC
@@ -78,9 +81,9 @@ class HistoryRecord(NamedTuple):
     """A transfer in an account's history.
 
     `coins` is negative for outgoing transfers. `public_id` and `nickname` are the other user's, or
-    None for a provider or a removed account. The ids of an account's outgoing transfers increase in
-    the order of posting. An incoming transfer has a lower id than the transfers that spend its
-    coins.
+    None for a provider or a removed account. A transfer from a user whom the account has blocked
+    has neither nickname nor description. The ids of an account's outgoing transfers increase in the
+    order of posting. An incoming transfer has a lower id than the transfers that spend its coins.
     """
 
     id: int
@@ -137,8 +140,8 @@ class CoinHistory:
                     coins=row.coins,
                     balance_after=balance,
                     public_id=public_id,
-                    nickname=nickname,
-                    description=row.description,
+                    nickname=None if row.is_from_blocked_user else nickname,
+                    description=None if row.is_from_blocked_user else row.description,
                     created_at=row.created_at,
                 )
             )

@@ -5,7 +5,9 @@ from datetime import datetime
 from sqlalchemy import (
     CheckConstraint,
     Identity,
+    Index,
     Integer,
+    LargeBinary,
     String,
     and_,
     bindparam,
@@ -32,6 +34,14 @@ class Account(Base):
             "removed_at IS NULL OR (nickname IS NULL AND gender IS NULL AND head_image IS NULL)",
             name="removed_profile",
         ),
+        CheckConstraint(
+            "blocked_phone_digest IS NULL OR removed_at IS NOT NULL", name="blocked_phone_digest"
+        ),
+        Index(
+            "ix_accounts_blocked_phone_digest",
+            "blocked_phone_digest",
+            postgresql_where=text("blocked_phone_digest IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
@@ -52,6 +62,9 @@ class Account(Base):
     # token, and login fails.
     disabled_at: Mapped[datetime | None]
     removed_at: Mapped[datetime | None]
+    # Keyed digest of the phone of a removed account that other users have blocked, so that the
+    # blocks apply to a new account with the phone.
+    blocked_phone_digest: Mapped[bytes | None] = mapped_column(LargeBinary)
     # The id that strangers see instead of the phone, with 80 random bits. Of a UUID, only the first
     # and the last group are completely random. A removed account gets a new id, which finds no
     # account.

@@ -16,6 +16,9 @@ class Picture(Base):
         CheckConstraint("location <> ''", name="location"),
         Index("ix_pictures_account_id", "account_id"),
         Index("ix_pictures_unused", "created_at", postgresql_where=text("account_id IS NULL")),
+        CheckConstraint("deleted_at IS NULL OR account_id IS NULL", name="deleted"),
+        # Index of the random folder name in the location, by which clients request the picture.
+        Index("ix_pictures_folder", text("split_part(location, '/', -2)")),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
@@ -24,3 +27,5 @@ class Picture(Base):
     # The account whose avatar is this picture; NULL if the picture is unused.
     account_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # The time since which the picture is not served; the row stays until its file is deleted.
+    deleted_at: Mapped[datetime | None]

@@ -32,6 +32,7 @@ from livebackend.database.engine import Database
 from livebackend.ledger.coin_accounts import open_account
 from livebackend.services.avatars import Avatars
 from livebackend.services.code_verifiers import Purpose
+from livebackend.services.kept_blocks import KeptBlocks
 from livebackend.services.login_tokens import CURRENT_USER_COLUMNS, CurrentUser
 from livebackend.services.password_hashing import PasswordHashing
 from livebackend.services.verification_codes import VerificationCodes
@@ -117,9 +118,6 @@ _DELETE_RELATIONS = [
             models.FriendRequest.addressee_id == _account_id,
         )
     ),
-    delete(models.Block).where(
-        or_(models.Block.account_id == _account_id, models.Block.blocked_id == _account_id)
-    ),
     update(models.Room).where(models.Room.account_id == _account_id).values(title=None),
 ]
 _LOCK_ACCOUNT = (
@@ -161,6 +159,7 @@ class Accounts:
         avatars: Avatars,
         verification_codes: VerificationCodes,
         verified_phones: VerifiedPhones,
+        kept_blocks: KeptBlocks,
         *,
         require_verified_phone: bool,
         require_uploaded_pictures: bool,
@@ -170,6 +169,7 @@ class Accounts:
         self._avatars = avatars
         self._verification_codes = verification_codes
         self._verified_phones = verified_phones
+        self._kept_blocks = kept_blocks
         self._require_verified_phone = require_verified_phone
         self._require_uploaded_pictures = require_uploaded_pictures
 
@@ -282,7 +282,8 @@ class Accounts:
     def remove(self, account: CurrentUser) -> None:
         """Remove an account and its phone number, profile, friends, messages and pictures.
 
-        The account's transfers stay in the ledger. Raises AccountIsLive and AccountRemoved.
+        The account's transfers stay in the ledger, and the blocks of other users apply to a new
+        account with the phone. Raises AccountIsLive and AccountRemoved.
         """
 
         def remove_account(connection: Connection) -> list[str]:
@@ -296,6 +297,7 @@ class Accounts:
             delete_codes(connection, account.phone)
             unused_picture_locations = self._avatars.release(connection, account.id)
             connection.execute(_MARK_REMOVED, values)
+            self._kept_blocks.keep(connection, account.id, phone=account.phone)
             return unused_picture_locations
 
         self._avatars.remove(self._database.run(remove_account))
@@ -308,6 +310,7 @@ class Accounts:
         if account_id is None:
             raise PhoneTaken
         open_account(connection, account_id)
+        self._kept_blocks.apply(connection, account_id, phone=account["phone"])
         if account["head_image"]:
             self._claim_picture(connection, account["head_image"], account_id)
 

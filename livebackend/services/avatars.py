@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from sqlalchemy import (
     Connection,
@@ -12,12 +12,21 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    or_,
     select,
+    text,
     update,
 )
+from sqlalchemy.exc import SQLAlchemyError
 
 from livebackend import models
-from livebackend.core.errors import EmptyPicture, InvalidPicture, PictureNotStored, PictureTooLarge
+from livebackend.core.errors import (
+    CommitOutcomeUnknown,
+    EmptyPicture,
+    InvalidPicture,
+    PictureNotStored,
+    PictureTooLarge,
+)
 from livebackend.database.engine import Database
 from livebackend.storage.protocol import InvalidImage, PictureStore, StorageFailed, StoredPicture
 
@@ -26,43 +35,57 @@ log = logging.getLogger(__name__)
 _BATCH_SIZE = 100
 
 _INSERT_PICTURE = insert(models.Picture).values(location=bindparam("location"))
-_DELETE_PICTURE = delete(models.Picture).where(models.Picture.location == bindparam("location"))
+_PICTURES_IN_FOLDER = text(
+    "SELECT location FROM pictures"
+    " WHERE split_part(location, '/', -2) = :folder AND deleted_at IS NULL"
+)
 _CLAIM_PICTURE = (
     update(models.Picture)
-    .where(models.Picture.location == bindparam("of_location"), models.Picture.account_id.is_(None))
+    .where(
+        models.Picture.location == bindparam("of_location"),
+        models.Picture.account_id.is_(None),
+        models.Picture.deleted_at.is_(None),
+    )
     .values(account_id=bindparam("owner"))
 )
-_DELETE_PICTURES_OF_ACCOUNT = (
-    delete(models.Picture)
-    .where(
-        models.Picture.account_id == bindparam("owner"),
-        models.Picture.location != bindparam("excluded"),
-    )
+_MARK_DELETED = (
+    update(models.Picture)
+    .values(account_id=None, deleted_at=func.now())
     .returning(models.Picture.location)
 )
-_DELETE_UNUSED_PICTURES = (
-    delete(models.Picture)
-    .where(
-        models.Picture.id.in_(
-            select(models.Picture.id)
-            .where(
-                models.Picture.account_id.is_(None),
+_MARK_PICTURE_DELETED = _MARK_DELETED.where(models.Picture.location == bindparam("of_location"))
+_MARK_PICTURES_OF_ACCOUNT_DELETED = _MARK_DELETED.where(
+    models.Picture.account_id == bindparam("owner"),
+    models.Picture.location != bindparam("excluded"),
+)
+_MARK_UNUSED_PICTURES_DELETED = _MARK_DELETED.where(
+    models.Picture.id.in_(
+        select(models.Picture.id)
+        .where(
+            models.Picture.account_id.is_(None),
+            or_(
+                models.Picture.deleted_at.is_not(None),
                 models.Picture.created_at < func.now() - bindparam("age", type_=Interval),
-            )
-            .order_by(models.Picture.created_at)
-            .limit(_BATCH_SIZE)
-            .with_for_update(skip_locked=True)
+            ),
+            models.Picture.id > bindparam("after"),
         )
+        .order_by(models.Picture.id)
+        .limit(_BATCH_SIZE)
+        .with_for_update(skip_locked=True)
     )
-    .returning(models.Picture.location)
+).returning(models.Picture.id)
+_DELETE_ROWS = delete(models.Picture).where(
+    models.Picture.location.in_(bindparam("locations", expanding=True)),
+    models.Picture.deleted_at.is_not(None),
 )
 
 
 class Avatars:
     """Stores pictures; deletes unused pictures that are older than `unused_ttl`.
 
-    A picture's row is inserted before its file is written, so that `delete_unused` deletes the file
-    of an interrupted upload.
+    A picture's row is inserted before its file is written, and deleted after its file. So no file
+    is without a row: `delete_unused` deletes the file of an interrupted upload, and repeats a
+    deletion that failed.
     """
 
     def __init__(
@@ -101,12 +124,20 @@ class Avatars:
         except StorageFailed as error:
             log.error("upload: storage of the picture failed: %s", error)
             for location in inserted_locations:
-                self._database.execute_one(_DELETE_PICTURE, location=location)
+                self._database.execute_one(_MARK_PICTURE_DELETED, of_location=location)
+            self.remove(inserted_locations)
             raise PictureNotStored from error
 
     def find(self, folder: str, name: str) -> StoredPicture | None:
-        """Return the file of `/pictures/<folder>/<name>`, or None if it does not exist."""
-        return self._store.find(folder, name)
+        """Return the file of `/pictures/<folder>/<name>`, or None if it has no row."""
+        locations = self._database.run_autocommit(
+            lambda connection: (
+                connection.execute(_PICTURES_IN_FOLDER, {"folder": folder}).scalars().all()
+            )
+        )
+        if any(location.endswith(f"/{folder}/{name}") for location in locations):
+            return self._store.find(folder, name)
+        return None
 
     def claim(self, connection: Connection, *, location: str, account_id: int) -> bool:
         """Assign an unused picture to an account.
@@ -119,30 +150,55 @@ class Avatars:
     def release(
         self, connection: Connection, account_id: int, *, excluded_location: str = ""
     ) -> list[str]:
-        """Delete the rows of an account's pictures, except the one at `excluded_location`.
+        """Mark an account's pictures as deleted, except the one at `excluded_location`.
 
-        Returns the locations of the deleted rows: pass them to `remove` after the commit.
+        They are not served after the commit. Returns their locations: pass them to `remove` after
+        the commit.
         """
         result = connection.execute(
-            _DELETE_PICTURES_OF_ACCOUNT, {"owner": account_id, "excluded": excluded_location}
+            _MARK_PICTURES_OF_ACCOUNT_DELETED, {"owner": account_id, "excluded": excluded_location}
         )
         return list(result.scalars())
 
     def remove(self, locations: Iterable[str]) -> None:
-        """Delete picture files; call this after the rows are deleted and committed."""
+        """Delete the files, then the rows, of pictures that are marked as deleted.
+
+        If this fails, housekeeping repeats it.
+        """
+        deleted_locations = []
         for location in locations:
-            self._store.remove(location)
-
-    def delete_unused(self) -> int:
-        """Delete unused pictures that are older than `unused_ttl`; return their number."""
-
-        def delete_batch(connection: Connection) -> list[str]:
-            return list(
-                connection.execute(_DELETE_UNUSED_PICTURES, {"age": self._unused_ttl}).scalars()
+            try:
+                self._store.remove(location)
+            except StorageFailed as error:
+                log.error("pictures: a file cannot be deleted, housekeeping will retry: %s", error)
+            else:
+                deleted_locations.append(location)
+        if not deleted_locations:
+            return
+        # The request that marked the pictures has succeeded, so an error of this statement must not
+        # fail it.
+        try:
+            self._database.execute_one(_DELETE_ROWS, locations=deleted_locations)
+        except (SQLAlchemyError, CommitOutcomeUnknown) as error:
+            log.error(
+                "pictures: rows cannot be deleted, housekeeping will retry: %s",
+                type(error).__name__,
             )
 
-        deleted_count = 0
-        while locations := self._database.run(delete_batch):
-            self.remove(locations)
-            deleted_count += len(locations)
+    def delete_unused(self) -> int:
+        """Delete unused pictures that are older than `unused_ttl`; repeat failed deletions.
+
+        Returns the number of these pictures.
+        """
+
+        def mark_batch(connection: Connection) -> list[Any]:
+            values = {"age": self._unused_ttl, "after": last_id}
+            return list(connection.execute(_MARK_UNUSED_PICTURES_DELETED, values))
+
+        deleted_count = last_id = 0
+        # The id continues after a batch, so that pictures whose deletion fails are tried once.
+        while rows := self._database.run(mark_batch):
+            self.remove([row.location for row in rows])
+            deleted_count += len(rows)
+            last_id = max(row.id for row in rows)
         return deleted_count

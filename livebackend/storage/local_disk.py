@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import BinaryIO
 
+from livebackend.core.private_files import make_private_folder, open_private
 from livebackend.storage.protocol import OnLocationAssigned, StorageFailed, StoredPicture
 
 # The maximum length of a location in the database.
@@ -38,16 +39,17 @@ class PictureFiles:
         # name of a picture never begins with a dot, so it cannot equal the temporary name.
         temporary_path = path.with_name(".part")
         try:
-            path.parent.mkdir(parents=True)
+            make_private_folder(self._root)
+            path.parent.mkdir(mode=0o700)
             self._check_free_space()
-            with temporary_path.open("wb") as file:
+            with open(temporary_path, "wb", opener=open_private) as file:
                 shutil.copyfileobj(content, file)
                 file.flush()
                 os.fsync(file.fileno())
             temporary_path.rename(path)
             _sync_folder(path.parent)
         except OSError as error:
-            self.remove(folder)
+            shutil.rmtree(path.parent, ignore_errors=True)
             raise StorageFailed(str(error)) from error
 
     def _check_free_space(self) -> None:
@@ -59,9 +61,17 @@ class PictureFiles:
             )
 
     def remove(self, folder: str) -> None:
-        """Delete a picture's folder and file, if they exist."""
-        if _FOLDER_NAME_PATTERN.fullmatch(folder):
-            shutil.rmtree(self._root / folder, ignore_errors=True)
+        """Delete a picture's folder and file, if they exist. Raises StorageFailed."""
+        if not _FOLDER_NAME_PATTERN.fullmatch(folder):
+            return
+        try:
+            shutil.rmtree(self._root / folder)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            # Without the root, the file system of the pictures may not be mounted.
+            if not self._root.exists():
+                raise StorageFailed("the folder of the pictures is missing") from error
+        except OSError as error:
+            raise StorageFailed(error.strerror) from error
 
     def find(self, folder: str, name: str) -> StoredPicture | None:
         """Return the stored picture with this folder and name, or None."""

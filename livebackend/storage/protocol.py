@@ -6,7 +6,7 @@ from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 
 class StorageFailed(Exception):
-    """The picture could not be stored; no file remains."""
+    """A picture could not be stored or deleted."""
 
 
 class InvalidImage(Exception):
@@ -37,7 +37,7 @@ class PictureStore(Protocol):
         """
 
     def remove(self, location: str) -> None:
-        """Delete the picture at this location, if it exists."""
+        """Delete the picture at this location, if it exists. Raises StorageFailed."""
 
     def find(self, folder: str, name: str) -> StoredPicture | None:
         """Return the file for `/pictures/<folder>/<name>`, or None."""

@@ -341,12 +341,15 @@ def test_forged_forwarded_headers_do_not_change_the_address_in_rate_limits(
     with assert_unchanged_and_serving(hardened_server, database_state, ann):
         for address in ("198.51.100.1", "198.51.100.2"):
             forged_headers = (f"X-Forwarded-For: {address}", "X-Forwarded-Proto: https")
+            wrong_login = f"userId={ann.phone}&password=wrong-1"
             response = send(
-                hardened_server, RawRequest("/upload", "img=x", headers=forged_headers), ann
+                hardened_server, RawRequest("/log", wrong_login, headers=forged_headers), ann
             )
-            assert response.json["result"] == "0006"
+            assert response.json["result"] == "0008"
     (counter,) = [
-        row for row in database_state.rows("rate_limit_counters") if "upload" in row["key"]
+        row
+        for row in database_state.rows("rate_limit_counters")
+        if row["key"].startswith("login_address/3600/")
     ]
     assert counter["key"].endswith(subject_digest(HARDENED_SECRET, "127.0.0.1"))
     assert counter["counts"] == [1, 1]

@@ -130,7 +130,9 @@ class TestPeriodicTasks:
             if finished_tasks.count("rate limits") == 2:
                 second_round_done.set()
 
-        tasks = HousekeepingTasks(reconcile_orders, delete_pictures, delete_rate_limits, lambda: 0)
+        tasks = HousekeepingTasks(
+            reconcile_orders, delete_pictures, delete_rate_limits, lambda: 0, lambda: None
+        )
         runner = PeriodicTasks(
             database, stream_monitor, tasks, holder="worker", period_s=OPENING_TIMEOUT_S + 1.2
         )
@@ -172,6 +174,7 @@ class TestPeriodicTasks:
             delete_pictures,
             lambda: finished_tasks.append("rate limits"),
             delete_old_rows,
+            lambda: finished_tasks.append("blocks"),
         )
         results = PeriodicTasks(
             database, stream_monitor, tasks, holder="worker", period_s=0
@@ -179,7 +182,7 @@ class TestPeriodicTasks:
         assert results.rooms == StreamCheckResult(checked=0, closed=0, disabled=0, failed=False)
         assert (results.orders, results.deleted_pictures) == (ReconciliationResult(3, 1), 4)
         assert results.deleted_rows == 5
-        assert sorted(finished_tasks) == ["orders", "pictures", "rate limits", "rows"]
+        assert sorted(finished_tasks) == ["blocks", "orders", "pictures", "rate limits", "rows"]
         assert len(finished_tasks) == len(HousekeepingTasks._fields)
         assert database_state.rows("process_leases") == []
 

@@ -193,6 +193,19 @@ def test_subject_is_stored_only_as_a_digest(
     assert "13800000001" not in row["key"]
 
 
+def test_expired_counters_of_the_previous_release_are_deleted(
+    rate_limiter: RateLimiter, database_state: DatabaseState
+) -> None:
+    database_state.execute(
+        "INSERT INTO rate_limit_windows (key, hits, expires_at) VALUES"
+        " ('sms_phone/86400/13800000001', ARRAY[now()], now() - interval '1 second'),"
+        " ('sms_phone/86400/13800000002', ARRAY[now()], now() + interval '1 hour')"
+    )
+    assert rate_limiter.delete_expired() == 1
+    (window,) = database_state.rows("rate_limit_windows")
+    assert window["key"].endswith("2")
+
+
 def test_expired_counters_are_deleted(
     rate_limiter: RateLimiter, database: Database, database_state: DatabaseState
 ) -> None:

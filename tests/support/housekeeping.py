@@ -4,5 +4,5 @@ from livebackend.housekeeping.periodic_tasks import HousekeepingTasks
 from livebackend.services.payment_reconciliation import ReconciliationResult
 
 NO_OTHER_TASKS = HousekeepingTasks(
-    lambda: ReconciliationResult(0, 0), lambda: 0, lambda: None, lambda: 0
+    lambda: ReconciliationResult(0, 0), lambda: 0, lambda: None, lambda: 0, lambda: None
 )

@@ -353,7 +353,9 @@ class TestRemove:
         for table in ("friendships", "friend_requests", "blocks", "pictures"):
             assert database_state.rows(table) == []
         assert [row["phone"] for row in database_state.rows("verification_codes")] == [ben.phone]
-        assert [row["title"] for row in database_state.rows("rooms")] == [None]
+        (room,) = database_state.rows("rooms")
+        assert {room[name] for name in ("title", "stream", "play_urls")} == {None}
+        assert room["publish_key"] == ""
         assert not [
             file for file in database_state.state()["files"] if file.endswith("picture.jpg")
         ]

@@ -5,7 +5,8 @@ from functools import partial
 
 import pytest
 
-from tests.support.api import ApiClient, App, UserClient, run_concurrently
+from livebackend.container import Services
+from tests.support.api import PASSWORD, ApiClient, App, UserClient, run_concurrently
 from tests.support.database_state import DatabaseState
 
 
@@ -156,3 +157,105 @@ def test_block_concurrent_with_friend_requests_leaves_no_open_request(
     assert responses[1].result in ("0000", "0010")
     assert database_state.rows("friendships") == []
     assert not [message for message in ann.messages() if message["flag"] == 0]
+
+
+class TestRemovedUser:
+    """A user who is blocked removes the account, and registers the phone again."""
+
+    def register_again(self, api: ApiClient, user: UserClient) -> UserClient:
+        assert user.post("/register", remove="1", password=PASSWORD).result == "0000"
+        return api.register_user(user.phone)
+
+    def test_block_applies_after_the_blocked_user_registers_again(
+        self, ann: UserClient, ben: UserClient, api: ApiClient
+    ) -> None:
+        block(ann, ben)
+        for _ in range(3):
+            ben = self.register_again(api, ben)
+            assert ben.send_friend_request(ann).result == "0000"
+            assert ann.messages() == []
+        unblock(ann, ben)
+        ben.send_friend_request(ann)
+        assert [message["flag"] for message in ann.messages()] == [0]
+
+    def test_block_that_was_lifted_does_not_apply_again(
+        self, ann: UserClient, ben: UserClient, api: ApiClient
+    ) -> None:
+        block(ann, ben)
+        unblock(ann, ben)
+        self.register_again(api, ben).send_friend_request(ann)
+        assert [message["flag"] for message in ann.messages()] == [0]
+
+    def test_blocks_by_the_removed_user_are_deleted(
+        self, ann: UserClient, ben: UserClient, api: ApiClient, database_state: DatabaseState
+    ) -> None:
+        block(ann, ben)
+        self.register_again(api, ann)
+        assert database_state.rows("blocks") == []
+
+    def test_removed_user_who_is_not_blocked_leaves_no_digest_of_the_phone(
+        self, ann: UserClient, ben: UserClient, database_state: DatabaseState
+    ) -> None:
+        block(ann, ben)
+        ann.post("/register", remove="1", password=PASSWORD)
+        assert [row["blocked_phone_digest"] for row in database_state.rows("accounts")] == [
+            None,
+            None,
+        ]
+
+    def test_blocks_of_two_removed_accounts_with_one_phone_become_one_block(
+        self,
+        ann: UserClient,
+        ben: UserClient,
+        api: ApiClient,
+        services: Services,
+        database_state: DatabaseState,
+    ) -> None:
+        block(ann, ben)
+        ben.post("/register", remove="1", password=PASSWORD)
+        digest = "SELECT blocked_phone_digest FROM accounts WHERE removed_at IS NOT NULL"
+        # The previous release registers the phone again without applying the blocks.
+        database_state.execute(
+            "INSERT INTO accounts (password_hash, removed_at, blocked_phone_digest)"
+            f" SELECT '', now(), ({digest})"
+        )
+        database_state.execute(
+            "INSERT INTO blocks (account_id, blocked_id) SELECT account_id, max(accounts.id)"
+            " FROM blocks, accounts GROUP BY account_id"
+        )
+        api.register_user(ben.phone)
+        assert len(database_state.rows("blocks")) == 1
+        assert services.periodic_tasks.run_once()
+
+    def test_housekeeping_deletes_blocks_and_digest_after_a_year(
+        self,
+        ann: UserClient,
+        ben: UserClient,
+        api: ApiClient,
+        services: Services,
+        database_state: DatabaseState,
+    ) -> None:
+        block(ann, ben)
+        ben.post("/register", remove="1", password=PASSWORD)
+        for age_days, block_count in ((364, 1), (366, 0)):
+            database_state.execute(
+                f"UPDATE accounts SET removed_at = now() - interval '{age_days} days'"
+                " WHERE removed_at IS NOT NULL"
+            )
+            services.periodic_tasks.run_once()
+            digests = [row["blocked_phone_digest"] for row in database_state.rows("accounts")]
+            assert len([digest for digest in digests if digest]) == block_count
+            assert len(database_state.rows("blocks")) == block_count
+
+    def test_zero_days_delete_the_blocks_with_the_account(
+        self,
+        new_app: Callable[..., App],
+        ann: UserClient,
+        ben: UserClient,
+        database_state: DatabaseState,
+    ) -> None:
+        block(ann, ben)
+        forgetful_ben = ben.with_app(new_app(friends__kept_blocks_days="0"))
+        forgetful_ben.post("/register", remove="1", password=PASSWORD)
+        assert database_state.rows("blocks") == []
+        assert {row["blocked_phone_digest"] for row in database_state.rows("accounts")} == {None}

@@ -87,6 +87,31 @@ class TestRecords:
         assert (record_of_ben["coins"], record_of_ben["left"]) == (30, 30)
         assert (record_of_ben["nickname"], record_of_ben["description"]) == ("Ann", "一朵玫瑰")
 
+    def test_records_hide_the_texts_of_a_blocked_user_but_not_the_coins(
+        self, ann: UserClient, ben: UserClient
+    ) -> None:
+        ben.refill("10")
+        ben.send_gift(ann, "1", description="an insult")
+        ann.post("/friend", block="1", userId=ben.phone)
+        assert ben.send_gift(ann, "2", description="another insult").result == "0000"
+        ann.send_gift(ben, "1", description="my own text")
+        records, _ = record_page(ann)
+        shown_texts = [
+            (record["coins"], record["nickname"], record["description"]) for record in records
+        ]
+        assert shown_texts == [(-1, "Ben", "my own text"), (2, None, None), (1, None, None)]
+        # The blocked user does not notice the block.
+        records_of_ben, _ = record_page(ben)
+        assert [record["description"] for record in records_of_ben] == [
+            "my own text",
+            "another insult",
+            "an insult",
+            None,
+        ]
+        ann.post("/friend", unblock="1", userId=ben.phone)
+        records, _ = record_page(ann)
+        assert records[1]["description"] == "another insult"
+
     def test_records_contain_no_phone_of_the_other_user(
         self, ann: UserClient, ben: UserClient
     ) -> None:
