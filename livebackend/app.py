@@ -12,6 +12,7 @@ from livebackend.api.forms import RequestLimits
 from livebackend.api.html_pages import StaticFiles, build_pages
 from livebackend.api.operation_declaration import operations
 from livebackend.api.request import Request
+from livebackend.api.request_body import BodyLimits
 from livebackend.api.routes import request_limits
 from livebackend.config.deprecated_names import configure_renamed_loggers
 from livebackend.config.errors import SettingsError
@@ -46,6 +47,7 @@ def _configure(settings: Settings, services: Services) -> Configurator:
     _add_limits(config.registry, settings)
     _add_readiness(config.registry, settings, services)
     config.include("livebackend.api.tweens")
+    config.include("livebackend.api.request_body")
     config.include("livebackend.api.routes")
     config.include("livebackend.api.operation_declaration")
     config.include("livebackend.api.view_deriver")
@@ -61,12 +63,12 @@ def _configure(settings: Settings, services: Services) -> Configurator:
 def _add_limits(registry: Registry, settings: Settings) -> None:
     """Register the request limits, the phone pattern and the checks of the client."""
     form_limits = RequestLimits(
-        max_body_bytes=settings.http_max_body_bytes,
         max_fields=settings.http_max_fields,
         query_allowed=settings.http_allow_query_parameters,
     )
-    registry.request_limits = request_limits(
-        form_limits, max_upload_bytes=settings.http_max_upload_bytes
+    registry.request_limits = request_limits(form_limits)
+    registry.body_limits = BodyLimits(
+        max_bytes=settings.http_max_body_bytes, max_upload_bytes=settings.http_max_upload_bytes
     )
     registry.phone_pattern = settings.phones_pattern
     registry.client_address_resolver = ClientAddressResolver(

@@ -1,8 +1,8 @@
-"""Strict form parsing: UTF-8, one value per name, limited size."""
+"""Strict form parsing: UTF-8, one value per name, a limited number of fields."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import islice
 from typing import BinaryIO
 from urllib.parse import parse_qsl
@@ -12,9 +12,10 @@ from pyramid.request import Request
 
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.errors import InvalidRequest
+from livebackend.api.request_body import MULTIPART
 
 _URLENCODED = "application/x-www-form-urlencoded"
-_MULTIPART = "multipart/form-data"
+_CHUNK_BYTES = 65_536
 _MAX_BOUNDARY_LENGTH = 70  # the limit of RFC 2046, section 5.1.1
 
 
@@ -29,9 +30,8 @@ class Upload:
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """The limits of a request: body size, number of fields, query string."""
+    """The limits of a form: number of fields, query string."""
 
-    max_body_bytes: int
     max_fields: int
     query_allowed: bool
 
@@ -42,25 +42,24 @@ Form = dict[str, str | Upload]
 def read_form(request: Request, limits: RequestLimits) -> Form:
     """Return the parameters of the query string and the body.
 
-    Raises InvalidRequest: 415 for a body that is not a form in UTF-8, 413 for more than
-    `max_body_bytes`, 400 for a query string that is not allowed, a malformed form, too many fields,
+    Raises InvalidRequest: 415 for a body that is not a form in UTF-8, 413 for a body over its limit
+    (`LimitedBody`), 400 for a query string that is not allowed, a malformed form, too many fields,
     or a duplicate name.
     """
     if request.query_string and not limits.query_allowed:
         raise InvalidRequest(400, "query", ErrorReason.QUERY_NOT_ALLOWED)
     content_type, options = parse_options_header(request.environ.get("CONTENT_TYPE") or "")
-    content_length = request.content_length or 0
-    if content_length or content_type:
+    if request.content_length or content_type:
         _check_content_type(content_type, options, request.headers.get("Content-Encoding", ""))
-    body = _read_body(request, content_length, limits)
+    # A multipart form is parsed while it is read, so that it is not in memory twice.
+    body = request.body_file.read() if content_type != MULTIPART else b""
     if body and not content_type:
         raise InvalidRequest(415, "body", ErrorReason.UNSUPPORTED_MEDIA_TYPE)
     try:
         # WSGI decodes the bytes of the query string as latin-1.
         fields = list(_urlencoded(request.environ["QUERY_STRING"].encode("latin-1"), limits))
-        if content_type == _MULTIPART:
-            parts = _multipart(body, options.get("boundary", ""), limits)
-            fields += islice(parts, limits.max_fields + 1)
+        if content_type == MULTIPART:
+            fields += _multipart_fields(request, options.get("boundary", ""), limits)
         else:
             fields += _urlencoded(body, limits)
     except (MultipartError, ValueError) as error:  # a UnicodeError is a ValueError
@@ -76,20 +75,11 @@ def read_form(request: Request, limits: RequestLimits) -> Form:
 def _check_content_type(content_type: str, options: dict[str, str], content_encoding: str) -> None:
     charset = options.get("charset", "utf-8").lower()
     if (
-        content_type not in (_URLENCODED, _MULTIPART)
+        content_type not in (_URLENCODED, MULTIPART)
         or charset not in ("utf-8", "utf8")
         or content_encoding.lower() not in ("", "identity")
     ):
         raise InvalidRequest(415, "body", ErrorReason.UNSUPPORTED_MEDIA_TYPE)
-
-
-def _read_body(request: Request, content_length: int, limits: RequestLimits) -> bytes:
-    if content_length <= limits.max_body_bytes:
-        # One byte more than allowed is read, to detect a chunked body that is too large.
-        body: bytes = request.body_file.read(limits.max_body_bytes + 1)
-        if len(body) <= limits.max_body_bytes:
-            return body
-    raise InvalidRequest(413, "body", ErrorReason.TOO_LARGE, max=limits.max_body_bytes)
 
 
 def _urlencoded(encoded: bytes, limits: RequestLimits) -> Iterable[tuple[str, str | Upload]]:
@@ -98,18 +88,30 @@ def _urlencoded(encoded: bytes, limits: RequestLimits) -> Iterable[tuple[str, st
     return parse_qsl(encoded.decode("utf-8"), keep_blank_values=True, errors="strict")
 
 
+def _multipart_fields(
+    request: Request, boundary: str, limits: RequestLimits
+) -> list[tuple[str, str | Upload]]:
+    try:
+        return list(islice(_multipart(request, boundary, limits), limits.max_fields + 1))
+    finally:
+        # nginx can lose a response that arrives before it has sent the whole body.
+        while request.body_file.read(_CHUNK_BYTES):
+            pass
+
+
 def _multipart(
-    body: bytes, boundary: str, limits: RequestLimits
+    request: Request, boundary: str, limits: RequestLimits
 ) -> Iterator[tuple[str, str | Upload]]:
     if len(boundary) > _MAX_BOUNDARY_LENGTH:
         raise InvalidRequest(400, "form", ErrorReason.MALFORMED_FORM)
     parser = MultipartParser(
-        BytesIO(body),
+        request.body_file,
         boundary,
-        content_length=len(body),
+        content_length=-1 if request.content_length is None else request.content_length,
         part_limit=limits.max_fields + 1,
         # All parts stay in memory, because the size of the body is already limited.
-        spool_limit=limits.max_body_bytes,
+        spool_limit=sys.maxsize,
+        memory_limit=sys.maxsize,
     )
     for part in parser:
         if not part.name:  # RFC 7578, section 4.2, requires a name

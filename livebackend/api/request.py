@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +21,9 @@ from livebackend.services.rate_limits import RateLimit
 
 class Request(PyramidRequest):  # type: ignore[misc]  # Pyramid has no type hints
     """A Pyramid request with the services, the operation and the current user."""
+
+    # A body stays in memory, because its size is limited. WebOb would copy it to a temporary file.
+    request_body_tempfile_limit = sys.maxsize
 
     # The operation of the request, set by the view deriver.
     operation: Operation | None = None

@@ -33,16 +33,12 @@ class RequestValidator:
             raise InvalidRequest(400, "form", ErrorReason.SEVERAL_SELECTORS)
 
 
-def request_limits(default: RequestLimits, *, max_upload_bytes: int) -> dict[str, RequestLimits]:
-    """Return the request limits by route.
-
-    The upload and the callbacks have `default` with one change; the other API paths, `default`.
-    """
-    upload = replace(default, max_body_bytes=max_upload_bytes)
+def request_limits(default: RequestLimits) -> dict[str, RequestLimits]:
+    """Return the request limits by route: `default`, but callbacks can have a query string."""
     # Providers call the callbacks with query strings. Their views authenticate the caller by a
     # signature or a secret, not by a login token.
     callback = replace(default, query_allowed=True)
-    return dict.fromkeys(PATHS, default) | {"upload": upload, "pili": callback, "nginx": callback}
+    return dict.fromkeys(PATHS, default) | {"pili": callback, "nginx": callback}
 
 
 def includeme(config: Configurator) -> None:

@@ -249,7 +249,7 @@ class Settings(BaseModel):
     )
     http_max_body_bytes: int = Field(65_536, ge=1024, description="maximum bytes of a request body")
     http_max_upload_bytes: int = Field(
-        6_291_456, ge=1024, description="maximum bytes of a request body at /upload"
+        6_291_456, ge=1024, description="maximum bytes of a multipart form at /upload"
     )
     http_max_fields: int = Field(100, ge=10, description="maximum parameters of a request")
     # Enabled by default: the pages reveal no more than the app itself, and are rendered once at

@@ -9,8 +9,6 @@ from livebackend.api.errors import InvalidRequest
 from livebackend.api.request import Request, require_method
 from livebackend.core.errors import PaymentRejected
 
-_MAX_BODY_BYTES = 65_536
-
 
 @view_config(route_name="payment")
 def notification(request: Request) -> Response:
@@ -19,8 +17,6 @@ def notification(request: Request) -> Response:
     if not orders.providers:
         raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH)
     require_method(request, "POST")
-    if (request.content_length or 0) > _MAX_BODY_BYTES:
-        raise InvalidRequest(413, "body", ErrorReason.TOO_LARGE, max=_MAX_BODY_BYTES)
     headers = {name.lower(): value for name, value in request.headers.items()}
     try:
         orders.receive(headers, request.body)

@@ -11,6 +11,11 @@ from tests.support.database_state import DatabaseState
 INVALID_REQUEST_BODY = {"result": "0003", "message": None}
 PHONE = "13800000009"
 FORM_CONTENT_TYPE = "application/x-www-form-urlencoded"
+MULTIPART_CONTENT_TYPE = "multipart/form-data; boundary=x"
+EMPTY_FORM_BY_CONTENT_TYPE = {
+    FORM_CONTENT_TYPE: b"x=",
+    MULTIPART_CONTENT_TYPE: b'--x\r\nContent-Disposition: form-data; name="x"\r\n\r\n\r\n--x--\r\n',
+}
 SELECTORS = {
     "/register": ["register"],
     "/room": ["live", "leave"],
@@ -164,16 +169,27 @@ class TestForms:
         assert response.status == 415
 
     @pytest.mark.parametrize(
-        ("path", "max_bytes"), [(path, 65_536) for path in PATHS if path != "upload"]
-        + [("upload", 6_291_456)]
-    )  # fmt: skip
+        ("path", "content_type", "max_bytes"),
+        [
+            *[(path, FORM_CONTENT_TYPE, 65_536) for path in PATHS],
+            *[(path, MULTIPART_CONTENT_TYPE, 65_536) for path in PATHS if path != "upload"],
+            ("upload", MULTIPART_CONTENT_TYPE, 6_291_456),
+        ],
+    )
     def test_body_over_the_size_limit_is_413(
-        self, path: str, max_bytes: int, api: ApiClient, database_state: DatabaseState
+        self,
+        path: str,
+        content_type: str,
+        max_bytes: int,
+        api: ApiClient,
+        database_state: DatabaseState,
     ) -> None:
-        response = api.post_bytes(f"/{path}", b"x=" + b"y" * (max_bytes - 2), FORM_CONTENT_TYPE)
+        body = EMPTY_FORM_BY_CONTENT_TYPE[content_type]
+        padding = b"y" * (max_bytes - len(body))
+        response = api.post_bytes(f"/{path}", body + padding, content_type)
         assert response.status in (200, 404)
         with database_state.assert_unchanged():
-            response = api.post_bytes(f"/{path}", b"x=" + b"y" * (max_bytes - 1), FORM_CONTENT_TYPE)
+            response = api.post_bytes(f"/{path}", body + padding + b"y", content_type)
         assert is_rejected(response, 413, f"body; reason=too_large; max={max_bytes}")
 
     @pytest.mark.parametrize(
