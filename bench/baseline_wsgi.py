@@ -29,7 +29,8 @@ from bench import fill_database
 from livebackend.database import rate_limit_counters
 from livebackend.models import CREDIT_SLOTS
 from livebackend.services import authentication, friends, gifts, lists, login_tokens
-from livebackend.services.password_hashing import MachineSemaphore, PasswordHasher
+from livebackend.services.machine_semaphore import MachineSemaphore
+from livebackend.services.password_hashing import PasswordHasher
 
 SECRET = os.environ["LIVEBACKEND_SECRETS"]
 DATABASE_URL = make_url(os.environ["LIVEBACKEND_DATABASE_URL"])
@@ -324,7 +325,7 @@ def send_gift(form: dict[str, str]) -> object:
 
 
 def check_password(password: str, password_hash: str) -> None:
-    with hash_semaphore.acquire(0):
+    with hash_semaphore.acquire(0, timeout_s=60):
         if not bcrypt.checkpw(PASSWORD_HASHER._digest(password), password_hash.encode()):
             raise OperationFailed("0008")
 

@@ -42,9 +42,11 @@ from livebackend.services.gifts import Gifts
 from livebackend.services.kept_blocks import KeptBlocks
 from livebackend.services.lists import Lists
 from livebackend.services.live_room_list import LiveRooms
+from livebackend.services.login_addresses import LoginAddresses
 from livebackend.services.login_tokens import LoginTokens
+from livebackend.services.machine_semaphore import MachineSemaphore
 from livebackend.services.operator_rooms import count_open_rooms
-from livebackend.services.password_hashing import MachineSemaphore, PasswordHasher, PasswordHashing
+from livebackend.services.password_hashing import PasswordHasher, PasswordHashing
 from livebackend.services.payment_orders import PaymentOrders
 from livebackend.services.payment_reconciliation import PaymentReconciliation
 from livebackend.services.payment_refunds import PaymentRefunds
@@ -54,6 +56,7 @@ from livebackend.services.rate_limits import RateLimiter
 from livebackend.services.refills import Refills
 from livebackend.services.retention import Retention
 from livebackend.services.rooms import Rooms
+from livebackend.services.sms_queue import SmsQueue
 from livebackend.services.stream_callbacks import StreamCallbacks
 from livebackend.services.stream_monitor import StreamMonitor
 from livebackend.services.verification_codes import VerificationCodes
@@ -82,6 +85,7 @@ class Services:
     password_hashing: PasswordHashing
     authentication: Authentication
     verification_codes: VerificationCodes
+    sms_queue: SmsQueue
     accounts: Accounts
     avatars: Avatars
     friends: Friends
@@ -110,7 +114,8 @@ class Services:
         self.password_hashing.stop()
 
     def close(self) -> None:
-        """Post the queued transfers, release the leases and close the connections."""
+        """Send the queued codes, post the queued transfers, release leases, close connections."""
+        self.sms_queue.close()
         self.periodic_tasks.close()
         self.ledger_writer.close()
         self.rate_limits.close()
@@ -215,7 +220,11 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         settings.rate_limits,
         key=derived_key(settings.signing_secrets[0], "rate limits"),
     )
-    password_hashing = _password_hashing(settings)
+    password_hashing = _password_hashing(settings, rate_limits)
+    login_addresses = LoginAddresses(
+        derived_key(settings.passwords_pepper.get_secret_value(), "login addresses"),
+        enabled=bool(settings.limits_login_new_addresses),
+    )
     avatars = Avatars(
         database,
         _picture_store(settings),
@@ -229,8 +238,9 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         retention=timedelta(days=settings.friends_kept_blocks_days),
     )
     code_hasher = CodeHasher([derived_key(secret, "codes") for secret in settings.signing_secrets])
+    sms_queue = SmsQueue(sms)
     verification_codes = _verification_codes(
-        settings, database, sms, rate_limits, code_hasher, rng=rng
+        settings, database, sms, sms_queue, rate_limits, code_hasher, rng=rng
     )
     stream_monitor = StreamMonitor(
         database,
@@ -264,8 +274,9 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         login_tokens=LoginTokens(settings.signing_secrets, clock=time.time),
         rate_limits=rate_limits,
         password_hashing=password_hashing,
-        authentication=Authentication(database, password_hashing, rate_limits),
+        authentication=Authentication(database, password_hashing, rate_limits, login_addresses),
         verification_codes=verification_codes,
+        sms_queue=sms_queue,
         accounts=Accounts(
             database,
             password_hashing,
@@ -273,6 +284,7 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
             verification_codes,
             VerifiedPhones(database, rate_limits, code_hasher),
             kept_blocks,
+            login_addresses,
             require_verified_phone=settings.register_verified_phone == "required",
             require_uploaded_pictures=settings.pictures_require_uploaded,
         ),
@@ -333,13 +345,14 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
     )
 
 
-def _password_hashing(settings: Settings) -> PasswordHashing:
+def _password_hashing(settings: Settings, rate_limits: RateLimiter) -> PasswordHashing:
     return PasswordHashing(
         PasswordHasher(settings.passwords_pepper.get_secret_value(), cost=settings.passwords_cost),
         MachineSemaphore(
             make_private_folder(settings.data_dir / "hashing"),
             settings.passwords_max_concurrent or max(1, (os.cpu_count() or 1) - 1),
         ),
+        rate_limits,
         # Requests that hash a password occupy at most three quarters of the threads, so that the
         # other threads can process other requests.
         max_callers=settings.server_threads * 3 // 4,
@@ -352,6 +365,7 @@ def _verification_codes(
     settings: Settings,
     database: Database,
     sms: SmsGateway,
+    sms_queue: SmsQueue,
     rate_limits: RateLimiter,
     code_hasher: CodeHasher,
     *,
@@ -361,11 +375,12 @@ def _verification_codes(
     return VerificationCodes(
         database,
         sms,
+        sms_queue,
         rate_limits,
-        PlainCodeVerifier(code_hasher)
+        verifier=PlainCodeVerifier(code_hasher)
         if returns_plain_codes
         else SignedTicketVerifier(settings.signing_secrets, code_hasher),
-        code_hasher,
+        hasher=code_hasher,
         rng=rng,
         ttl=timedelta(seconds=settings.codes_ttl_s),
     )

@@ -14,7 +14,7 @@ from livebackend.api.errors import InvalidParameter, InvalidRequest
 from livebackend.api.request import Request
 from livebackend.api.responses import OperationResponse, error_response
 from livebackend.api.result_codes import ResultCode
-from livebackend.core.errors import DomainError, ServiceUnavailable
+from livebackend.core.errors import ClientDisconnected, DomainError, ServiceUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +63,16 @@ def service_unavailable(error: Exception, request: Request) -> OperationResponse
     The result code is the operation's default error code, or 0003 without an operation. A token
     error code would make clients discard the login token.
     """
-    log.error(
-        "%s failed, service unavailable: %s",
-        _subject(request),
-        type(error).__name__,
-        exc_info=error,
-    )
+    if isinstance(error, ClientDisconnected):
+        # No error of the server, and clients can cause many of them.
+        log.info("%s not executed: %s", _subject(request), error)
+    else:
+        log.error(
+            "%s failed, service unavailable: %s",
+            _subject(request),
+            type(error).__name__,
+            exc_info=error,
+        )
     request.response.status_int = 503
     request.response.retry_after = getattr(error, "retry_after_s", 1)
     if getattr(error, "outcome_unknown", False):

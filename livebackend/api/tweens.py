@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -14,12 +15,13 @@ from pyramid.response import Response
 from pyramid.tweens import EXCVIEW
 
 from livebackend.api.client_address import ClientAddressResolver
+from livebackend.api.client_connections import ClientConnections
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.errors import InvalidRequest
 from livebackend.api.request import Request
 from livebackend.api.request_origin import is_from_foreign_page
 from livebackend.api.routes import HOOK_PATH
-from livebackend.core.request_context import request_id
+from livebackend.core.request_context import request_id, request_started_at, watch_connection
 from livebackend.monitoring.health_checks import ProbeResult, ReadinessProbe
 from livebackend.monitoring.metrics import Metrics
 
@@ -39,8 +41,9 @@ _HEADERS = {
 
 
 def request_id_tween_factory(handler: Handler, registry: Any) -> Handler:
-    """Outermost tween: adds the request id to log and response; sets security headers."""
+    """Outermost tween: sets the request context and the security headers."""
     resolver: ClientAddressResolver = registry.client_address_resolver
+    connections = ClientConnections()
 
     def tween(request: Request) -> Any:
         is_proxied = resolver.is_from_trusted_proxy(request)
@@ -49,11 +52,16 @@ def request_id_tween_factory(handler: Handler, registry: Any) -> Handler:
         received_id = request.headers.get("X-Request-Id", "")
         is_accepted = is_proxied and _REQUEST_ID.fullmatch(received_id)
         response_id = received_id if is_accepted else os.urandom(16).hex()
-        context_token = request_id.set(response_id)
+        server_port = int(request.environ["SERVER_PORT"])
+        id_token = request_id.set(response_id)
+        start_token = request_started_at.set(time.monotonic())
+        watch_token = watch_connection.set(partial(connections.watch, server_port))
         try:
             response = handler(request)
         finally:
-            request_id.reset(context_token)
+            request_id.reset(id_token)
+            request_started_at.reset(start_token)
+            watch_connection.reset(watch_token)
         response.headers["X-Request-Id"] = response_id
         for header, value in _HEADERS.items():
             response.headers.setdefault(header, value)

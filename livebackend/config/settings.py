@@ -41,6 +41,9 @@ _DEVELOPMENT_CLASS_PREFIXES = ("Development", "Embedded")
 # Minimum of `streams.check_interval_s`, the time within which housekeeping closes a stale room. The
 # time includes the 5 s for which a room can be `opening`, and the duration of a housekeeping run.
 _MIN_CHECK_INTERVAL_S = 10
+# `proxy_read_timeout` of the reverse proxy minus `passwords.queue_timeout_s`: the time for the hash
+# itself on a busy machine, and for the statements before and after it.
+PROXY_READ_TIMEOUT_MARGIN_S = 10
 # Prefixes of Pyramid's settings, which are in the same ini section as the settings of livebackend.
 _PYRAMID_PREFIXES = ("pyramid.",)
 # Aliases of settings: the deprecated names, and `sqlalchemy.url` of Pyramid's project templates.
@@ -214,8 +217,9 @@ class Settings(BaseModel):
     passwords_max_concurrent: int = Field(
         0, ge=0, description="concurrent password hashes on this machine; 0: CPU cores minus one"
     )
+    # The proxy must wait longer for the response: see PROXY_READ_TIMEOUT_MARGIN_S.
     passwords_queue_timeout_s: float = Field(
-        50.0, gt=0, le=60, description="maximum seconds that a request waits to hash a password"
+        25.0, gt=0, le=60, description="maximum seconds that a request waits to hash a password"
     )
     passwords_reject_common: bool = Field(
         True, description="reject common passwords, and those that contain the user's phone"
@@ -351,6 +355,18 @@ class Settings(BaseModel):
     limits_login_address: RateLimit = Field(
         "100 per hour; 500 per day",
         description="wrong passwords from one client address; empty: no limit",
+    )
+    limits_login_new_addresses: RateLimit = Field(
+        "10 per 5 minutes; 30 per hour",
+        description="logins to one account from addresses new to it; empty: no limit",
+    )
+    limits_password_hashes_account: RateLimit = Field(
+        "20 per minute; 100 per hour",
+        description="password hashes for one account from one client address; empty: no limit",
+    )
+    limits_password_hashes_address: RateLimit = Field(
+        "60 per minute; 600 per hour",
+        description="password hashes for one client address; empty: no limit",
     )
     limits_reset: RateLimit = Field(
         "20 per hour", description="password resets from one client address; empty: no limit"

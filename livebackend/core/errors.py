@@ -243,6 +243,13 @@ class ServiceUnavailable(Exception):
         self.retry_request_id = retry_request_id
 
 
+class ClientDisconnected(ServiceUnavailable):
+    """The client closed its connection before the request was executed."""
+
+    def __init__(self) -> None:
+        super().__init__("the client closed its connection before the request was executed")
+
+
 class CommitOutcomeUnknown(ServiceUnavailable):
     """The connection was lost during COMMIT: the transaction may be committed."""
 

@@ -21,6 +21,7 @@ from livebackend.models.ledger import (
     ReversalRequest,
     Transfer,
 )
+from livebackend.models.login_addresses import LoginAddresses
 from livebackend.models.payment_orders import PaymentOrder
 from livebackend.models.pictures import Picture
 from livebackend.models.process_leases import ProcessLease
@@ -43,6 +44,7 @@ __all__ = [
     "Friendship",
     "Gift",
     "LedgerCheckpoint",
+    "LoginAddresses",
     "PaymentOrder",
     "Picture",
     "ProcessLease",

@@ -33,8 +33,9 @@ from livebackend.ledger.coin_accounts import open_account
 from livebackend.services.avatars import Avatars
 from livebackend.services.code_verifiers import Purpose
 from livebackend.services.kept_blocks import KeptBlocks
+from livebackend.services.login_addresses import LoginAddresses
 from livebackend.services.login_tokens import CURRENT_USER_COLUMNS, CurrentUser
-from livebackend.services.password_hashing import PasswordHashing
+from livebackend.services.password_hashing import PasswordHashing, hash_limits
 from livebackend.services.verification_codes import VerificationCodes
 from livebackend.services.verified_phones import (
     VerifiedPhones,
@@ -118,6 +119,7 @@ _DELETE_RELATIONS = [
             models.FriendRequest.addressee_id == _account_id,
         )
     ),
+    delete(models.LoginAddresses).where(models.LoginAddresses.account_id == _account_id),
     update(models.Room).where(models.Room.account_id == _account_id).values(title=None),
 ]
 _LOCK_ACCOUNT = (
@@ -160,6 +162,7 @@ class Accounts:
         verification_codes: VerificationCodes,
         verified_phones: VerifiedPhones,
         kept_blocks: KeptBlocks,
+        login_addresses: LoginAddresses,
         *,
         require_verified_phone: bool,
         require_uploaded_pictures: bool,
@@ -170,6 +173,7 @@ class Accounts:
         self._verification_codes = verification_codes
         self._verified_phones = verified_phones
         self._kept_blocks = kept_blocks
+        self._login_addresses = login_addresses
         self._require_verified_phone = require_verified_phone
         self._require_uploaded_pictures = require_uploaded_pictures
 
@@ -185,9 +189,9 @@ class Accounts:
     ) -> None:
         """Create an account without coins, and mark the phone's verification as used.
 
-        `address` is the client address. Raises PasswordTooCommon, PhoneNotVerified (if the settings
-        require a verified phone), PhoneTaken and UnknownPicture (if the settings require an
-        uploaded picture).
+        `address` is the client address. Raises PasswordTooCommon, RateLimited, PhoneNotVerified (if
+        the settings require a verified phone), PhoneTaken and UnknownPicture (if the settings
+        require an uploaded picture).
         """
         self._password_hashing.reject_common(password, phone=phone)
         # The phone is checked before the password hash, because hashing is slow. `_insert_account`
@@ -199,44 +203,65 @@ class Accounts:
             raise PhoneTaken
         account = {
             "phone": phone,
-            "password_hash": self._password_hashing.hash(password),
+            "password_hash": self._hash(password, subject=f"register {phone}", address=address),
             "nickname": nickname,
             "gender": gender,
             "head_image": head_image,
         }
-        self._database.run(partial(self._insert_account, account=account))
+        self._database.run(partial(self._insert_account, account=account, address=address))
 
-    def change_password(self, account: CurrentUser, new_password: str) -> CurrentUser:
+    def change_password(
+        self, account: CurrentUser, new_password: str, *, address: str
+    ) -> CurrentUser:
         """Set a new password and revoke all login tokens.
 
-        Returns the account with its new token version. Raises PasswordTooCommon, and
+        Returns the account with its new token version. Raises PasswordTooCommon, RateLimited, and
         PasswordChanged if a concurrent request changed the password.
         """
         self._password_hashing.reject_common(new_password, phone=account.phone)
-        row = self._database.execute_one(
-            _CHANGE_PASSWORD,
-            account_id=account.id,
-            version=account.token_version,
-            new_hash=self._password_hashing.hash(new_password),
-        )
-        if row is None:
-            raise PasswordChanged
-        return CurrentUser(*row)
+        values = {
+            "account_id": account.id,
+            "version": account.token_version,
+            "new_hash": self._hash(
+                new_password, subject=f"{account.phone} {address}", address=address
+            ),
+        }
 
-    def reset_password(self, *, phone: str, ticket: str, code: str, new_password: str) -> None:
+        def set_password(connection: Connection) -> CurrentUser:
+            row = connection.execute(_CHANGE_PASSWORD, values).one_or_none()
+            if row is None:
+                raise PasswordChanged
+            self._login_addresses.replace(connection, account_id=row.id, address=address)
+            return CurrentUser(*row)
+
+        return self._database.run(set_password)
+
+    def reset_password(
+        self, *, phone: str, ticket: str, code: str, new_password: str, address: str
+    ) -> None:
         """Verify a password reset code, set a new password and revoke all login tokens.
 
-        Raises PasswordTooCommon, WrongCode and TooManyAttempts.
+        Raises PasswordTooCommon, WrongCode, TooManyAttempts and RateLimited.
         """
         self._password_hashing.reject_common(new_password, phone=phone)
-        values = {"of_phone": phone, "new_hash": self._password_hashing.hash(new_password)}
+        # The code is checked before the password hash, because hashing is slow.
+        self._database.run(
+            lambda connection: self._verification_codes.check(
+                connection, ticket=ticket, code=code, purpose=Purpose.RESET, phone=phone
+            )
+        )
+        new_hash = self._hash(new_password, subject=f"reset {phone}", address=address)
 
         def verify_and_set_password(connection: Connection) -> None:
             self._verification_codes.verify(
                 connection, ticket=ticket, code=code, purpose=Purpose.RESET, phone=phone
             )
-            if connection.execute(_RESET_PASSWORD, values).rowcount == 0:
+            row = connection.execute(
+                _RESET_PASSWORD, {"of_phone": phone, "new_hash": new_hash}
+            ).one_or_none()
+            if row is None:
                 raise WrongCode  # the account was removed or disabled after the code was sent
+            self._login_addresses.replace(connection, account_id=row.id, address=address)
 
         self._database.run(verify_and_set_password)
 
@@ -302,7 +327,13 @@ class Accounts:
 
         self._avatars.remove(self._database.run(remove_account))
 
-    def _insert_account(self, connection: Connection, *, account: dict[str, Any]) -> None:
+    def _hash(self, password: str, *, subject: str, address: str) -> str:
+        limits = hash_limits(account=subject, address=address)
+        return self._password_hashing.hash(password, *limits, client=address)
+
+    def _insert_account(
+        self, connection: Connection, *, account: dict[str, Any], address: str
+    ) -> None:
         is_phone_verified = use_verification(connection, account["phone"])
         if self._require_verified_phone and not is_phone_verified:
             raise PhoneNotVerified
@@ -311,6 +342,7 @@ class Accounts:
             raise PhoneTaken
         open_account(connection, account_id)
         self._kept_blocks.apply(connection, account_id, phone=account["phone"])
+        self._login_addresses.remember(connection, account_id=account_id, address=address)
         if account["head_image"]:
             self._claim_picture(connection, account["head_image"], account_id)
 

@@ -126,6 +126,22 @@ class CodeVerifier(Protocol):
     def issue_ticket(self, code_id: uuid.UUID, code: str) -> str:
         """Return the ticket, which the client must send back with the code."""
 
+    def check(
+        self,
+        connection: Connection,
+        *,
+        ticket: str,
+        code: str,
+        purpose: Purpose,
+        phone: str | None = None,
+    ) -> Sequence[uuid.UUID]:
+        """Check a code without using it; return the ids of its rows.
+
+        If `phone` is not None, the code must have been sent to this phone.
+        Raises WrongCode and TooManyAttempts. Both errors commit the transaction, so that the wrong
+        attempt is counted.
+        """
+
     def verify(
         self,
         connection: Connection,
@@ -136,12 +152,9 @@ class CodeVerifier(Protocol):
         phone: str | None = None,
         address: str | None = None,
     ) -> None:
-        """Verify a code.
+        """Check a code and mark it as verified. Raises the errors of `check`.
 
-        If `phone` is not None, the code must have been sent to this phone. `address` is the client
-        address that can register the phone.
-        Raises WrongCode and TooManyAttempts. Both errors commit the transaction, so that the wrong
-        attempt is counted.
+        `address` is the client address that can register the phone.
         """
 
 
@@ -169,6 +182,19 @@ class SignedTicketVerifier:
         phone: str | None = None,
         address: str | None = None,
     ) -> None:
+        code_ids = self.check(connection, ticket=ticket, code=code, purpose=purpose, phone=phone)
+        address_digest = self._hasher.hash_address(address)
+        mark_verified(connection, code_ids, purpose, address_digest=address_digest)
+
+    def check(
+        self,
+        connection: Connection,
+        *,
+        ticket: str,
+        code: str,
+        purpose: Purpose,
+        phone: str | None = None,
+    ) -> Sequence[uuid.UUID]:
         id_hex = self._signer.read(ticket)
         if id_hex is None:
             raise WrongCode
@@ -182,16 +208,13 @@ class SignedTicketVerifier:
             raise WrongCode
         if row.attempts >= MAX_WRONG_ATTEMPTS:
             raise TooManyAttempts
-        if row.state != "sent" or row.expired:
+        if row.state in ("verified", "used") or row.expired:
             raise WrongCode
-        if purpose.is_code(code) and self._hasher.matches(row.digest, code_id, code):
-            mark_verified(
-                connection,
-                [code_id],
-                purpose,
-                address_digest=self._hasher.hash_address(address),
-            )
-            return
+        is_right_code = purpose.is_code(code) and self._hasher.matches(row.digest, code_id, code)
+        if is_right_code and row.state == "sent":
+            return [code_id]
+        # An attempt at a code that was not sent counts too. Otherwise a failed message would
+        # reveal that the phone is registered, because unknown phones get no message.
         connection.execute(_COUNT_WRONG_ATTEMPT, {"code_id": code_id})
         is_last_attempt = row.attempts + 1 == MAX_WRONG_ATTEMPTS
         raise TooManyAttempts if is_last_attempt else WrongCode

@@ -1,20 +1,20 @@
-"""Password hashing: bcrypt over a peppered digest, with a concurrency limit."""
+"""Password hashing: bcrypt over a peppered digest, with rate and concurrency limits."""
 
 import base64
-import fcntl
 import hmac
 import logging
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from importlib.resources import files
-from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Semaphore
-from typing import BinaryIO
 
 import bcrypt
 
-from livebackend.core.errors import PasswordTooCommon, ServiceUnavailable
+from livebackend.core.errors import ClientDisconnected, PasswordTooCommon
+from livebackend.core.request_context import request_started_at, watch_connection
+from livebackend.services.hashing_queue import HashingQueue
+from livebackend.services.machine_semaphore import MachineSemaphore
+from livebackend.services.rate_limits import RateLimit, RateLimiter
 
 log = logging.getLogger(__name__)
 
@@ -61,46 +61,17 @@ class PasswordHasher:
         return base64.b64encode(hmac.digest(self._pepper, password.encode(), "sha384"))
 
 
-class MachineSemaphore:
-    """A semaphore with `permits` permits that all processes of a machine share.
-
-    A permit is a file that its holder locks: the kernel releases the lock if the process is killed.
-    """
-
-    def __init__(self, folder: Path, permits: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._paths = [folder / str(permit) for permit in range(permits)]
-        for path in self._paths:
-            if not path.exists():
-                path.touch()
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    @contextmanager
-    def acquire(self, permit: int) -> Iterator[None]:
-        """Acquire any free permit; if none is free, wait for `permit` without a timeout."""
-        with ExitStack() as stack:
-            permit_files: list[BinaryIO] = []
-            for path in self._paths[permit:] + self._paths[:permit]:
-                permit_files.append(stack.enter_context(path.open("rb")))
-                if _try_lock(permit_files[-1]):
-                    break
-            else:
-                fcntl.flock(permit_files[0], fcntl.LOCK_EX)
-            yield
-
-
 class PasswordHashing:
     """Hashes passwords; `semaphore` limits how many the machine hashes at once.
 
-    At most `max_callers` threads of this process hash a password or wait for a permit.
+    Each hash counts for rate limits before its request enters the queue of this process.
     """
 
     def __init__(
         self,
         hasher: PasswordHasher,
         semaphore: MachineSemaphore,
+        rate_limits: RateLimiter,
         *,
         max_callers: int,
         queue_timeout_s: float,
@@ -108,49 +79,40 @@ class PasswordHashing:
     ) -> None:
         self._hasher = hasher
         self._semaphore = semaphore
+        self._rate_limits = rate_limits
+        self._queue = HashingQueue(permits=len(semaphore), max_callers=max_callers)
         self._queue_timeout_s = queue_timeout_s
         self._reject_common = reject_common
-        self._callers = Semaphore(max_callers)
-        # The permits that no thread of this process uses. Other processes can hold some of them.
-        self._free_permits: SimpleQueue[int] = SimpleQueue()
-        for permit in range(len(semaphore)):
-            self._free_permits.put(permit)
-        self._stopped = False
 
     @contextmanager
-    def acquire(self) -> Iterator[PasswordHasher]:
-        """Wait for a permit and yield the hasher.
+    def acquire(
+        self, *limits: RateLimit, client: str = "local", is_known_client: bool = True
+    ) -> Iterator[PasswordHasher]:
+        """Count a hash against the limits, wait for a permit and yield the hasher.
 
-        Raises ServiceUnavailable if there are too many callers, after `queue_timeout_s` seconds in
-        the queue, and after `stop`.
+        Raises RateLimited. Raises ServiceUnavailable if there are too many callers, if the request
+        began over `queue_timeout_s` ago, and after `stop`; ClientDisconnected if no client waits
+        for the response any more.
         """
-        if not self._callers.acquire(blocking=False):
-            raise _unavailable()
-        try:
-            permit = self._free_permits.get(timeout=self._queue_timeout_s)
-        except Empty:
-            raise _unavailable() from None
-        else:
-            try:
-                if self._stopped:
-                    raise _unavailable()
-                with self._semaphore.acquire(permit):
-                    yield self._hasher
-            finally:
-                self._free_permits.put(permit)
-        finally:
-            self._callers.release()
+        is_connected = watch_connection.get()()
+        deadline = (request_started_at.get() or time.monotonic()) + self._queue_timeout_s
+        with self._queue.enter(client, is_known_client=is_known_client) as place:
+            # The limits are counted in the queue, so that a request that finds the queue full does
+            # not count.
+            self._rate_limits.consume(*limits)
+            permit = place.wait(_seconds_until(deadline))
+            with self._semaphore.acquire(permit, timeout_s=_seconds_until(deadline)):
+                if not is_connected():
+                    raise ClientDisconnected
+                yield self._hasher
 
     def stop(self) -> None:
-        """Make all waiting and future calls of `acquire` fail with ServiceUnavailable."""
-        self._stopped = True
-        # An extra permit wakes one thread that waits in `acquire`. The thread fails and returns the
-        # permit, which wakes the next waiting thread.
-        self._free_permits.put(0)
+        """Make waiting and future calls of `acquire` fail with ServiceUnavailable."""
+        self._queue.stop()
 
-    def hash(self, password: str) -> str:
-        """Wait for a permit and hash a password. Raises ServiceUnavailable, see `acquire`."""
-        with self.acquire() as hasher:
+    def hash(self, password: str, *limits: RateLimit, client: str = "local") -> str:
+        """Wait for a permit and hash a password. Raises the errors of `acquire`."""
+        with self.acquire(*limits, client=client) as hasher:
             return hasher.hash(password)
 
     def reject_common(self, password: str, *, phone: str) -> None:
@@ -162,15 +124,13 @@ class PasswordHashing:
             raise PasswordTooCommon
 
 
-def _try_lock(file: BinaryIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _unavailable() -> ServiceUnavailable:
-    return ServiceUnavailable(
-        "password hashing: the concurrency limit is reached, or the server is stopping"
+def hash_limits(*, account: str, address: str) -> tuple[RateLimit, RateLimit]:
+    """Return the rate limits of a password hash."""
+    return (
+        RateLimit("password_hashes_address", address),
+        RateLimit("password_hashes_account", account),
     )
+
+
+def _seconds_until(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())

@@ -1,6 +1,7 @@
 """Verification of codes that the API returns to the client, for development only."""
 
 import uuid
+from collections.abc import Sequence
 from hashlib import sha256
 
 from sqlalchemy import Connection, bindparam, delete, text
@@ -66,22 +67,28 @@ class PlainCodeVerifier:
         phone: str | None = None,
         address: str | None = None,
     ) -> None:
-        ticket_digest = sha256(ticket.encode()).digest()
+        code_ids = self.check(connection, ticket=ticket, code=code, purpose=purpose, phone=phone)
+        connection.execute(_DELETE_ATTEMPTS, {"ticket_digest": _digest(ticket)})
+        address_digest = self._hasher.hash_address(address)
+        mark_verified(connection, code_ids, purpose, address_digest=address_digest)
+
+    def check(
+        self,
+        connection: Connection,
+        *,
+        ticket: str,
+        code: str,
+        purpose: Purpose,
+        phone: str | None = None,
+    ) -> Sequence[uuid.UUID]:
         if purpose.is_code(code) and code == ticket:
             code_ids = self._matching_codes(connection, code, purpose, phone)
             if code_ids or purpose is Purpose.REGISTER:
-                connection.execute(_DELETE_ATTEMPTS, {"ticket_digest": ticket_digest})
-                mark_verified(
-                    connection,
-                    code_ids,
-                    purpose,
-                    address_digest=self._hasher.hash_address(address),
-                )
-                return
+                return code_ids
         if not ticket:
             raise WrongCode  # without a ticket, attempts cannot be counted
         attempt_count = connection.execute(
-            _COUNT_WRONG_ATTEMPT, {"ticket_digest": ticket_digest, "limit": MAX_WRONG_ATTEMPTS}
+            _COUNT_WRONG_ATTEMPT, {"ticket_digest": _digest(ticket), "limit": MAX_WRONG_ATTEMPTS}
         ).scalar_one()
         raise TooManyAttempts if attempt_count >= MAX_WRONG_ATTEMPTS else WrongCode
 
@@ -93,3 +100,7 @@ class PlainCodeVerifier:
             _OPEN_CODES, {"purpose": purpose, "phone": phone, "limit": _MAX_OPEN_CODES}
         )
         return [row.id for row in rows if self._hasher.matches(row.digest, row.id, code)]
+
+
+def _digest(ticket: str) -> bytes:
+    return sha256(ticket.encode()).digest()

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from ipaddress import IPv6Network
 from random import Random
 
@@ -21,6 +22,7 @@ from livebackend.database.engine import Database
 from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
 from livebackend.services.code_verifiers import CodeHasher, CodeVerifier, Purpose
 from livebackend.services.rate_limits import RateLimit, RateLimiter
+from livebackend.services.sms_queue import QueuedCode, SmsQueue
 
 _ENABLED_ACCOUNT = select(models.Account.id).where(
     models.Account.phone == bindparam("phone"), models.Account.disabled_at.is_(None)
@@ -31,13 +33,14 @@ _INSERT_CODE = insert(models.VerificationCode).values(
     phone=bindparam("phone"),
     purpose=bindparam("purpose"),
     digest=bindparam("digest"),
+    state=bindparam("state"),
     expires_at=func.now() + bindparam("ttl", type_=Interval),
 )
 _SET_SMS_OUTCOME = (
     update(models.VerificationCode)
     .where(
         models.VerificationCode.id == bindparam("code_id"),
-        models.VerificationCode.state == "unsent",
+        models.VerificationCode.state.in_(("unsent", "sent")),
     )
     .values(state=bindparam("outcome"))
 )
@@ -52,21 +55,24 @@ class VerificationCodes:
         self,
         database: Database,
         sms: SmsGateway,
+        sms_queue: SmsQueue,
         rate_limits: RateLimiter,
+        *,
         verifier: CodeVerifier,
         hasher: CodeHasher,
-        *,
         rng: Random,
         ttl: timedelta,
     ) -> None:
         self._database = database
         self._sms = sms
+        self._sms_queue = sms_queue
         self._rate_limits = rate_limits
         self._hasher = hasher
         self._rng = rng
         self._ttl = ttl
         self._verifier = verifier
         self.verify = verifier.verify
+        self.check = verifier.check
 
     def send_registration_code(self, phone: str, *, address: str) -> str:
         """Send a code for a registration; return the ticket for its verification.
@@ -77,51 +83,70 @@ class VerificationCodes:
             # No message is sent, so only the limit of the client address counts the request.
             self._rate_limits.consume(*_client_limits(address))
             raise PhoneTaken
-        return self._send(phone, Purpose.REGISTER, should_send=True, address=address)
+        self._count(phone, address=address, is_sent=True)
+        code_id, code = self._insert(phone, Purpose.REGISTER, state="unsent")
+        try:
+            self._sms.send(phone, code)
+        except SmsFailed:
+            self._set_sms_outcome(code_id, "failed")
+            raise MessageNotSent from None
+        self._set_sms_outcome(code_id, "sent")
+        return self._verifier.issue_ticket(code_id, code)
 
     def send_password_reset_code(self, phone: str, *, address: str) -> str:
-        """Send a code for a password reset; return the ticket for its verification.
+        """Queue a code for a password reset; return the ticket for its verification.
 
-        Returns a ticket for an unknown phone too, but sends no message. Raises RateLimited and
-        MessageNotSent.
+        Returns a ticket for an unknown phone too, but sends no message. The response and its time
+        are the same, because no request waits for the SMS provider. Raises RateLimited.
         """
-        account = self._database.execute_one(_ENABLED_ACCOUNT, phone=phone)
-        return self._send(phone, Purpose.RESET, should_send=account is not None, address=address)
+        self._sms_queue.raise_if_full()
+        is_registered = self._database.execute_one(_ENABLED_ACCOUNT, phone=phone) is not None
+        self._count(phone, address=address, is_sent=is_registered)
+        # The code is valid before it is sent, so that it is valid when the user receives it.
+        code_id, code = self._insert(
+            phone, Purpose.RESET, state="sent", matches_no_code=not is_registered
+        )
+        self._sms_queue.add(
+            QueuedCode(
+                phone,
+                code if is_registered else None,
+                on_failure=partial(self._set_sms_outcome, code_id, "failed"),
+            )
+        )
+        return self._verifier.issue_ticket(code_id, code)
 
-    def _send(self, phone: str, purpose: Purpose, *, should_send: bool, address: str) -> str:
+    def _count(self, phone: str, *, address: str, is_sent: bool) -> None:
         self._rate_limits.consume(
             *_client_limits(address),
             RateLimit("sms_phone", phone),
             # Only a sent message costs money. An unknown phone must get the same response.
-            RateLimit("sms_total", "all", counted=should_send),
+            RateLimit("sms_total", "all", counted=is_sent),
         )
-        code_id, code = (
-            uuid.UUID(int=self._rng.getrandbits(128), version=4),
-            self.new_code(purpose),
-        )
+
+    def _insert(
+        self, phone: str, purpose: Purpose, *, state: str, matches_no_code: bool = False
+    ) -> tuple[uuid.UUID, str]:
+        """Insert the row of a new code; return its id and the code.
+
+        The row is inserted before the code is sent, so that each sent code has a row even after a
+        crash. An unknown phone gets a row too, so that wrong attempts are counted.
+        """
+        code_id = uuid.UUID(int=self._rng.getrandbits(128), version=4)
+        code = self.new_code(purpose)
         row = {
             "id": code_id,
             "phone": phone,
             "purpose": purpose,
-            # An unknown phone gets a row too, so that wrong attempts are counted. No code matches
-            # the digest of this row.
-            "digest": self._hasher.hash(code_id, code if should_send else f"not {code}"),
+            "state": state,
+            "digest": self._hasher.hash(code_id, f"not {code}" if matches_no_code else code),
             "ttl": self._ttl,
         }
 
-        def set_sms_outcome(outcome: str) -> None:
-            self._database.execute_one(_SET_SMS_OUTCOME, code_id=code_id, outcome=outcome)
-
-        # The row is inserted first, so that each sent code has a row even after a crash.
         self._database.execute_one(_INSERT_CODE, **row)
-        try:
-            if should_send:
-                self._sms.send(phone, code)
-        except SmsFailed:
-            set_sms_outcome("failed")
-            raise MessageNotSent from None
-        set_sms_outcome("sent")
-        return self._verifier.issue_ticket(code_id, code)
+        return code_id, code
+
+    def _set_sms_outcome(self, code_id: uuid.UUID, outcome: str) -> None:
+        self._database.execute_one(_SET_SMS_OUTCOME, code_id=code_id, outcome=outcome)
 
     def new_code(self, purpose: Purpose) -> str:
         """Return a random code with as many digits as `purpose` requires."""

@@ -105,7 +105,9 @@ class LogViews(View):
         services.authentication.reauthenticate(
             account, password=params.oldPassword, address=self.request.address
         )
-        updated_account = services.accounts.change_password(account, params.password)
+        updated_account = services.accounts.change_password(
+            account, params.password, address=self.request.address
+        )
         return success(services.login_tokens.issue(updated_account, lifetime_s=params.expire_in))
 
     @operation(
@@ -141,5 +143,6 @@ class LogViews(View):
             ticket=params.code_v,
             code=params.code,
             new_password=params.password,
+            address=self.request.address,
         )
         return success()

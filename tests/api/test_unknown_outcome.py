@@ -10,7 +10,7 @@ import pytest
 
 from livebackend.api.operation_declaration import operations
 from livebackend.database.engine import Database
-from tests.support.api import PASSWORD, ApiClient, ApiResponse, App, UserClient
+from tests.support.api import PASSWORD, ApiClient, ApiResponse, App, PhoneClient, UserClient
 from tests.support.database_state import DatabaseState
 from tests.support.payments import FAKE_PAYMENTS
 
@@ -80,7 +80,7 @@ def request_password_reset(ann: UserClient, _: UserClient) -> ApiResponse:
     # The client adds these parameters to each later request of Ann.
     ann.default_parameters |= {
         "code_v": response.message,
-        "code": ann.app.registry.services.gateways.sms.sent[-1].code,
+        "code": PhoneClient(ann.app, ann.phone).received_codes[-1],
     }
     return response
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from livebackend.cli import main
 from livebackend.config.settings import environment_variable
 from livebackend.database.engine import Database
-from livebackend.services.password_hashing import MachineSemaphore
+from livebackend.services.machine_semaphore import MachineSemaphore
 from tests.support.api import run_concurrently
 from tests.support.application import DEVELOPMENT_INI
 from tests.support.servers import Server, running_server
@@ -291,7 +291,7 @@ class TestStop:
             register(server, "13800000001")
             login_connections = [server.connect() for _ in range(4)]
             # Simulates another process that holds the semaphore while it hashes a password.
-            with MachineSemaphore(tmp_path / "hashing", 1).acquire(0):
+            with MachineSemaphore(tmp_path / "hashing", 1).acquire(0, timeout_s=1):
                 for login_connection in login_connections:
                     login_connection.sendall(post("/log", LOGIN_FORM))
                 time.sleep(0.5)
@@ -349,7 +349,7 @@ class TestWorkers:
         with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
             token = register(server, "13800000002")
             login_connections = [server.connect() for _ in range(10)]
-            with MachineSemaphore(tmp_path / "hashing", 1).acquire(0):
+            with MachineSemaphore(tmp_path / "hashing", 1).acquire(0, timeout_s=1):
                 for login_connection in login_connections:
                     login_connection.sendall(post("/log", LOGIN_FORM.replace("01&", "02&")))
                 time.sleep(0.5)
@@ -362,6 +362,31 @@ class TestWorkers:
             )
             for login_connection in login_connections:
                 login_connection.close()
+
+    def test_login_whose_client_has_closed_the_connection_is_not_executed(
+        self, settings: dict[str, str], tmp_path: Path
+    ) -> None:
+        settings |= {"server.workers": "1", "passwords.max_concurrent": "1"}
+        with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
+            register(server, "13800000003")
+            login = post("/log", LOGIN_FORM.replace("01&", "03&"))
+            with MachineSemaphore(tmp_path / "hashing", 1).acquire(0, timeout_s=1):
+                login_connections = [server.connect() for _ in range(10)]
+                for login_connection in login_connections:
+                    login_connection.sendall(login)
+                time.sleep(0.5)
+                for login_connection in login_connections:
+                    login_connection.close()
+                time.sleep(0.5)
+                waiting_connection = server.connect()
+                waiting_connection.sendall(login)
+                time.sleep(0.5)
+            assert read_response(waiting_connection)[0] == 200
+            waiting_connection.close()
+            message = "not executed: the client closed its connection"
+            wait_until(
+                lambda: server.log.read_text().count(message) == 10, WAIT_S, "10 rejected logins"
+            )
 
     def test_workers_share_one_embedded_postgresql(self, tmp_path: Path) -> None:
         settings = {"database.url": "embedded", "server.workers": "2"}

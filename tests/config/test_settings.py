@@ -1,5 +1,6 @@
 """Validation of settings, and overrides by environment variables."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,12 @@ from pyramid.paster import get_appsettings
 
 import livebackend
 from livebackend.config.errors import SettingsError
-from livebackend.config.settings import Settings, environment_variable, with_default_public_url
+from livebackend.config.settings import (
+    PROXY_READ_TIMEOUT_MARGIN_S,
+    Settings,
+    environment_variable,
+    with_default_public_url,
+)
 from livebackend.models import CREDIT_SLOTS
 from tests.support.application import DEVELOPMENT_INI
 from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
@@ -244,3 +250,12 @@ def test_largest_ledger_writer_number_is_the_last_balance_shard() -> None:
     assert Settings.load(settings_with_largest_number, {}).ledger_writer == CREDIT_SLOTS - 1
     with pytest.raises(SettingsError, match=r"ledger\.writer"):
         Settings.load(settings_with_largest_number | {"ledger.writer": str(CREDIT_SLOTS)}, {})
+
+
+def test_proxy_waits_for_a_response_longer_than_a_request_waits_to_hash_a_password() -> None:
+    nginx_site = (DEVELOPMENT_INI.parent / "deploy/nginx-site.conf").read_text()
+    proxy_timeouts_s = [
+        int(timeout) for timeout in re.findall(r"proxy_read_timeout (\d+)s;", nginx_site)
+    ]
+    settings = Settings.load(REQUIRED_SETTINGS, {})
+    assert proxy_timeouts_s == [settings.passwords_queue_timeout_s + PROXY_READ_TIMEOUT_MARGIN_S]

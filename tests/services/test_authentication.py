@@ -1,4 +1,4 @@
-"""Rate limits of failed logins; other clients of the account are not affected."""
+"""Rate limits of logins; clients at the usual addresses of the account are not affected."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +16,7 @@ from tests.support.api import (
     sorted_results,
 )
 from tests.support.database_state import DatabaseState
+from tests.support.statements import record_round_trips
 
 ADDRESS, OTHER_ADDRESS = "203.0.113.7", "198.51.100.1"
 WRONG_PASSWORD = {"result": "0008", "message": None}
@@ -112,8 +113,10 @@ def test_failures_with_many_accounts_block_the_address(
 
 
 def test_concurrent_wrong_passwords_are_compared_at_most_ten_times(
-    ann: UserClient, api: ApiClient, compared_passwords: list[str]
+    ann: UserClient, new_app: Callable[..., App], compared_passwords: list[str]
 ) -> None:
+    # Concurrent attempts are counted as hashes before the first of them is counted as a failure.
+    api = ApiClient(new_app(limits__password_hashes_account="10 per minute"))
     compared_passwords.clear()
     wrong_logins = [partial(log_in, api, ann.phone, f"wrong-{n}") for n in range(30)]
     assert sorted_results(run_concurrently(*wrong_logins)) == ["0008"] * 30
@@ -147,3 +150,198 @@ def test_hash_with_a_lower_cost_is_replaced_at_the_next_login(
     assert {**account_after, "password_hash": ""} == {**account_before, "password_hash": ""}
     assert log_in(api_with_higher_cost, ann.phone).result == "0000"
     assert database_state.rows("accounts") == [account_after]
+
+
+class TestRoundTrips:
+    """A login takes at most three round trips to PostgreSQL."""
+
+    @pytest.fixture
+    def api(self, new_hardened_app: Callable[..., App], database_state: DatabaseState) -> ApiClient:
+        api = ApiClient(new_hardened_app(register__verified_phone="optional"))
+        for phone in ("13800000001", "13800000002"):
+            api.register_user(phone)
+        for _ in range(2):
+            log_in(api, "13800000001")
+        database_state.execute("DELETE FROM rate_limit_counters")
+        return api
+
+    @pytest.mark.parametrize(
+        ("phone", "password", "address", "expected_result", "expected_count"),
+        [
+            pytest.param("13800000001", PASSWORD, ADDRESS, "0000", 2, id="last address"),
+            pytest.param("13800000001", PASSWORD, OTHER_ADDRESS, "0000", 3, id="new address"),
+            pytest.param("13800000001", "wrong-1", ADDRESS, "0008", 3, id="wrong password"),
+            pytest.param("13800000099", PASSWORD, ADDRESS, "0007", 3, id="unknown phone"),
+        ],
+    )
+    def test_login_takes_at_most_three_round_trips(
+        self,
+        phone: str,
+        password: str,
+        address: str,
+        expected_result: str,
+        expected_count: int,
+        api: ApiClient,
+    ) -> None:
+        with record_round_trips() as round_trips:
+            assert log_in(api, phone, password, address).result == expected_result
+        assert len(round_trips) == expected_count, round_trips
+
+    def test_login_over_a_limit_takes_two_round_trips(self, api: ApiClient) -> None:
+        for n in range(11):
+            log_in(api, "13800000001", f"wrong-{n}")
+        with record_round_trips() as round_trips:
+            assert log_in(api, "13800000001").result == "0008"
+        assert len(round_trips) == 2, round_trips
+
+
+class TestHashLimits:
+    """Successful logins count too, before they wait for a permit."""
+
+    @pytest.fixture
+    def api(self, new_app: Callable[..., App]) -> ApiClient:
+        return ApiClient(
+            new_app(
+                limits__password_hashes_account="3 per minute",
+                limits__password_hashes_address="5 per minute",
+            )
+        )
+
+    def test_successful_logins_of_one_account_from_one_address_are_limited(
+        self, api: ApiClient, compared_passwords: list[str]
+    ) -> None:
+        ann = api.register_user("13800000001")
+        results = [log_in(api, ann.phone).result for _ in range(6)]
+        assert results == ["0000"] * 3 + ["0008"] * 3
+        assert len(compared_passwords) == 3
+        assert log_in(api, ann.phone, address=OTHER_ADDRESS).result == "0000"
+
+    def test_logins_with_many_phones_from_one_address_are_limited(
+        self, api: ApiClient, compared_passwords: list[str]
+    ) -> None:
+        results = [log_in(api, f"138000001{n:02}").result for n in range(8)]
+        assert results == ["0007"] * 5 + ["0008"] * 3
+        assert len(compared_passwords) == 5
+
+    def test_login_over_the_limit_has_the_response_of_a_wrong_password(
+        self, api: ApiClient
+    ) -> None:
+        ann = api.register_user("13800000001")
+        wrong_response = log_in(api, ann.phone, "wrong-1")
+        for _ in range(3):
+            limited_response = log_in(api, ann.phone)
+        assert limited_response.body == WRONG_PASSWORD
+        assert limited_response.error == wrong_response.error
+        assert limited_response.headers.keys() == wrong_response.headers.keys()
+
+
+class TestNewAddresses:
+    """Attempts from new addresses count together for the account."""
+
+    @pytest.fixture
+    def api(self, new_app: Callable[..., App]) -> ApiClient:
+        return ApiClient(new_app(limits__login_new_addresses="5 per minute"))
+
+    @pytest.fixture
+    def ann(self, api: ApiClient) -> UserClient:
+        ann = api.register_user("13800000001")
+        assert log_in(api, ann.phone, address=OTHER_ADDRESS).result == "0000"
+        return ann
+
+    def guess_from_new_addresses(
+        self, api: ApiClient, phone: str, password: str = "wrong-1"
+    ) -> list[str]:
+        return [
+            log_in(api, phone, password, address=f"2001:db8:0:{n:x}::1").result for n in range(20)
+        ]
+
+    def test_guesses_from_changing_addresses_are_limited_per_account(
+        self, api: ApiClient, ann: UserClient, compared_passwords: list[str]
+    ) -> None:
+        compared_passwords.clear()
+        assert set(self.guess_from_new_addresses(api, ann.phone)) == {"0008"}
+        assert len(compared_passwords) == 4  # the login of the fixture counts too
+        # The right password is refused, too: an attacker learns nothing from the response.
+        assert log_in(api, ann.phone, address="2001:db8:1::1").body == WRONG_PASSWORD
+
+    def test_owner_logs_in_from_a_usual_address_during_the_guesses(
+        self, api: ApiClient, ann: UserClient
+    ) -> None:
+        self.guess_from_new_addresses(api, ann.phone)
+        for _ in range(3):
+            assert log_in(api, ann.phone, address=OTHER_ADDRESS).result == "0000"
+        # The address of the registration is a usual address.
+        assert api.log_in(ann.phone).friends() == []
+
+    def test_unregistered_phone_has_the_same_limit(
+        self, api: ApiClient, compared_passwords: list[str]
+    ) -> None:
+        results = self.guess_from_new_addresses(api, "13800000077")
+        assert results == ["0007"] * 5 + ["0008"] * 15
+        assert len(compared_passwords) == 5
+
+    def test_registration_is_possible_during_the_guesses(self, api: ApiClient) -> None:
+        self.guess_from_new_addresses(api, "13800000077")
+        assert api.register_user("13800000077").friends() == []
+
+    def test_successful_logins_from_changing_addresses_are_limited(
+        self, api: ApiClient, ann: UserClient
+    ) -> None:
+        results = self.guess_from_new_addresses(api, ann.phone, PASSWORD)
+        assert results == ["0000"] * 4 + ["0008"] * 16
+
+    def test_account_has_at_most_ten_usual_addresses(
+        self, api: ApiClient, ann: UserClient, database_state: DatabaseState
+    ) -> None:
+        for n in range(12):
+            database_state.execute("DELETE FROM rate_limit_counters")
+            assert log_in(api, ann.phone, address=f"198.51.100.{n + 100}").result == "0000"
+            # The address that is used between the others stays a usual address.
+            assert log_in(api, ann.phone, address=OTHER_ADDRESS).result == "0000"
+        (row,) = database_state.rows("login_addresses")
+        assert len(row["digests"]) == 10
+        self.guess_from_new_addresses(api, ann.phone)
+        assert log_in(api, ann.phone, address=OTHER_ADDRESS).result == "0000"
+        assert log_in(api, ann.phone, address="198.51.100.100").result == "0008"
+
+    def test_stored_addresses_are_digests_that_differ_between_accounts(
+        self, api: ApiClient, ann: UserClient, database_state: DatabaseState
+    ) -> None:
+        api.register_user("13800000002")
+        rows = database_state.rows("login_addresses")
+        digests = [digest for row in rows for digest in row["digests"]]
+        assert len(digests) == len(set(digests)) == 3
+        assert all(len(digest) == 16 for digest in digests)
+
+    def test_new_password_forgets_the_other_addresses(
+        self, api: ApiClient, ann: UserClient, database_state: DatabaseState
+    ) -> None:
+        form = {"change": "1", "oldPassword": PASSWORD, "password": "another-42"}
+        assert ann.post("/log", **form).result == "0000"
+        (row,) = database_state.rows("login_addresses")
+        assert len(row["digests"]) == 1
+
+    def test_address_of_a_password_reset_becomes_a_usual_address(
+        self, api: ApiClient, ann: UserClient
+    ) -> None:
+        self.guess_from_new_addresses(api, ann.phone)
+        address = {"REMOTE_ADDR": "198.51.100.77"}
+        code = api.post("/log", forgot="1", userId=ann.phone).message
+        form = {"reset": "1", "userId": ann.phone, "code_v": code, "code": code}
+        new_password = "another-42"
+        response = api.post_form("/log", {**form, "password": new_password}, extra_environ=address)
+        assert response.result == "0000"
+        assert log_in(api, ann.phone, new_password, "198.51.100.77").result == "0000"
+
+    def test_removed_account_has_no_addresses(
+        self, ann: UserClient, database_state: DatabaseState
+    ) -> None:
+        assert ann.post("/register", remove="1", password=PASSWORD).result == "0000"
+        assert database_state.rows("login_addresses") == []
+
+    def test_no_address_is_stored_without_the_limit(
+        self, new_app: Callable[..., App], database_state: DatabaseState
+    ) -> None:
+        api = ApiClient(new_app())
+        api.log_in(api.register_user("13800000001").phone)
+        assert database_state.rows("login_addresses") == []

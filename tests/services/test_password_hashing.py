@@ -1,18 +1,24 @@
 """Password hashes, and the concurrency limit of hashing."""
 
-import multiprocessing
+import fcntl
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import bcrypt
 import pytest
 
-from livebackend.core.errors import ServiceUnavailable
-from livebackend.services.password_hashing import MachineSemaphore, PasswordHasher, PasswordHashing
+from livebackend.core.errors import ClientDisconnected, RateLimited, ServiceUnavailable
+from livebackend.core.request_context import request_started_at, watch_connection
+from livebackend.database.engine import Database
+from livebackend.database.rate_limit_counters import RateLimitCounters
+from livebackend.services.machine_semaphore import MachineSemaphore
+from livebackend.services.password_hashing import PasswordHasher, PasswordHashing
+from livebackend.services.rate_limits import RateLimit, RateLimiter
 from tests.support.api import run_concurrently
+
+LIMIT = RateLimit("hashes", "ann")
 
 
 def new_hasher(pepper: str = "p" * 32) -> PasswordHasher:
@@ -20,13 +26,21 @@ def new_hasher(pepper: str = "p" * 32) -> PasswordHasher:
 
 
 @pytest.fixture
-def new_password_hashing(tmp_path: Path) -> Callable[..., PasswordHashing]:
+def rate_limits(database: Database) -> RateLimiter:
+    return RateLimiter(RateLimitCounters(database), {"hashes": "2 per hour"}, key=b"key")
+
+
+@pytest.fixture
+def new_password_hashing(
+    tmp_path: Path, rate_limits: RateLimiter
+) -> Callable[..., PasswordHashing]:
     def create(
         permits: int = 1, queue_timeout_s: float = 0.05, max_callers: int = 20
     ) -> PasswordHashing:
         return PasswordHashing(
             new_hasher(),
             MachineSemaphore(tmp_path, permits),
+            rate_limits,
             max_callers=max_callers,
             queue_timeout_s=queue_timeout_s,
             reject_common=True,
@@ -161,20 +175,76 @@ def test_stop_makes_waiting_and_later_calls_fail(
         fail_to_hash()  # calls after stop() fail as well
 
 
-def hold_semaphore(folder: Path, is_held: Any) -> None:
-    with MachineSemaphore(folder, 1).acquire(0):
-        is_held.set()
-        time.sleep(60)
+def test_hash_over_a_rate_limit_is_not_computed(
+    new_password_hashing: Callable[..., PasswordHashing],
+) -> None:
+    password_hashing = new_password_hashing()
+    for _ in range(2):
+        assert password_hashing.hash("abcd1234", LIMIT)
+    with pytest.raises(RateLimited), password_hashing.acquire(LIMIT):
+        pytest.fail("a permit was acquired")
+    assert password_hashing.hash("abcd1234")
 
 
-@pytest.mark.processes
-def test_killed_process_releases_the_semaphore(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    is_held = context.Event()
-    process = context.Process(target=hold_semaphore, args=(tmp_path, is_held))
-    process.start()
-    assert is_held.wait(30)
-    process.kill()
-    process.join()
-    with MachineSemaphore(tmp_path, 1).acquire(0):
-        pass
+def test_hash_is_counted_before_it_waits_for_a_permit(
+    new_password_hashing: Callable[..., PasswordHashing], rate_limits: RateLimiter
+) -> None:
+    password_hashing = new_password_hashing()
+    with password_hashing.acquire():
+        for _ in range(2):
+            with pytest.raises(ServiceUnavailable):
+                password_hashing.hash("abcd1234", LIMIT)
+        with pytest.raises(RateLimited):
+            password_hashing.hash("abcd1234", LIMIT)
+
+
+def test_request_that_finds_the_queue_full_counts_for_no_rate_limit(
+    new_password_hashing: Callable[..., PasswordHashing], rate_limits: RateLimiter
+) -> None:
+    password_hashing = new_password_hashing(max_callers=1)
+    with password_hashing.acquire():
+        for _ in range(5):
+            with pytest.raises(ServiceUnavailable):
+                password_hashing.hash("abcd1234", LIMIT)
+    assert not rate_limits.is_exceeded(LIMIT)
+
+
+def test_request_whose_client_has_disconnected_computes_no_hash(
+    new_password_hashing: Callable[..., PasswordHashing],
+) -> None:
+    password_hashing = new_password_hashing(queue_timeout_s=5)
+    connected = [True, False]
+    token = watch_connection.set(lambda: connected.pop)
+    try:
+        with pytest.raises(ClientDisconnected), password_hashing.acquire():
+            pytest.fail("a permit was acquired")
+        with password_hashing.acquire():
+            pass
+    finally:
+        watch_connection.reset(token)
+    assert connected == []
+
+
+def test_queue_timeout_is_measured_from_the_start_of_the_request(
+    new_password_hashing: Callable[..., PasswordHashing],
+) -> None:
+    # A change of the password hashes twice, and both waits together end before the timeout.
+    password_hashing = new_password_hashing(queue_timeout_s=60)
+    token = request_started_at.set(time.monotonic() - 60)
+    try:
+        with password_hashing.acquire(), pytest.raises(ServiceUnavailable):
+            password_hashing.hash("abcd1234")
+    finally:
+        request_started_at.reset(token)
+
+
+def test_queue_timeout_bounds_the_wait_for_a_permit_that_another_process_holds(
+    new_password_hashing: Callable[..., PasswordHashing], tmp_path: Path
+) -> None:
+    password_hashing = new_password_hashing(queue_timeout_s=0.05)
+    with (tmp_path / "0").open("rb") as permit_file:
+        fcntl.flock(permit_file, fcntl.LOCK_EX)
+        for _ in range(3):
+            with pytest.raises(ServiceUnavailable):
+                password_hashing.hash("abcd1234")
+    assert password_hashing.hash("abcd1234")

@@ -128,8 +128,11 @@ class PhoneClient(ApiClient):
     @property
     def received_codes(self) -> list[str]:
         """Verification codes sent to this phone, newest last."""
-        sms_messages = self.app.registry.services.gateways.sms.sent
-        return [message.code for message in sms_messages if message.phone == self.number]
+        services = self.app.registry.services
+        assert services.sms_queue.wait_until_empty(timeout_s=10)
+        return [
+            message.code for message in services.gateways.sms.sent if message.phone == self.number
+        ]
 
     def request_code(self) -> str:
         """Request a verification code; return the ticket."""

@@ -1,5 +1,8 @@
 """Fake gateways that record calls or fail; settings refer to them by dotted name."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
@@ -22,6 +25,38 @@ class FailingSms(DevelopmentSms):
 
     def send(self, phone: str, code: str) -> None:
         raise SmsFailed("the SMS account is out of credit")
+
+
+class BlockedSms(DevelopmentSms):
+    """SMS gateway whose calls wait, or fail, during a `with` block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._may_continue = threading.Event()
+        self._may_continue.set()
+        self._fails = False
+
+    @property
+    def sent_count(self) -> int:
+        return len(self.sent)
+
+    @contextmanager
+    def blocked(self) -> Iterator[None]:
+        self._may_continue.clear()
+        yield
+        self._may_continue.set()
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        self._fails = True
+        yield
+        self._fails = False
+
+    def send(self, phone: str, code: str) -> None:
+        assert self._may_continue.wait(10)
+        if self._fails:
+            raise SmsFailed("the SMS account is out of credit")
+        super().send(phone, code)
 
 
 class RecordingStreams(DevelopmentStreams):

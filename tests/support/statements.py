@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from sqlalchemy import Connection, Engine, event, text
 
 from livebackend.database.prepared_statements import PreparedStatement
@@ -48,4 +49,23 @@ def record_statements() -> Iterator[list[str]]:
     with before_each_statement(
         lambda connection, statement, parameters: recorded.append(statement)
     ):
+        yield recorded
+
+
+@contextmanager
+def record_round_trips() -> Iterator[list[str]]:
+    """Record the statements of the `with` block, and BEGIN and COMMIT of their transactions.
+
+    psycopg2 sends each of them in a round trip of its own. In autocommit mode, it sends no BEGIN.
+    """
+    recorded: list[str] = []
+
+    def hook(connection: Connection, statement: str, _parameters: Any) -> None:
+        driver_connection: Any = connection.connection.dbapi_connection
+        is_first = driver_connection.info.transaction_status == TRANSACTION_STATUS_IDLE
+        if is_first and not driver_connection.autocommit:
+            recorded.extend(["BEGIN", "COMMIT"])
+        recorded.append(statement)
+
+    with before_each_statement(hook):
         yield recorded

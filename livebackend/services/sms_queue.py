@@ -1,0 +1,121 @@
+"""A queue of verification codes that background threads send by SMS."""
+
+import contextvars
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from livebackend.core.errors import ServiceUnavailable
+from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
+
+log = logging.getLogger(__name__)
+
+# Fewer than the concurrent calls that a provider permits, so that a request that waits for its own
+# message can send it.
+_MAX_THREADS = 2
+_MAX_LENGTH = 200
+# The time until a message is sent. By then the response has been sent, so that the CPU time of the
+# gateway does not delay the responses for registered phones.
+_DELAY_S = 0.1
+# A message that has waited longer is not sent: the user has probably given up.
+_MAX_WAIT_S = 30.0
+# Seconds that `close` waits for the queue to become empty.
+_CLOSE_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class QueuedCode:
+    """A code to send.
+
+    If `code` is None, nothing is sent, but the entry occupies the queue like any other.
+    `on_failure` is called if the message is not sent.
+    """
+
+    phone: str
+    code: str | None
+    on_failure: Callable[[], None]
+    queued_at: float = field(default_factory=time.monotonic)
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+
+
+class SmsQueue:
+    """Sends codes in background threads, so that no response depends on the SMS provider."""
+
+    def __init__(self, sms: SmsGateway) -> None:
+        self._sms = sms
+        self._changed = threading.Condition()
+        self._queue: deque[QueuedCode] = deque()
+        # The number of entries that are in the queue or being sent.
+        self._pending = 0
+        self._threads: list[threading.Thread] = []
+        self._is_closed = False
+
+    def raise_if_full(self) -> None:
+        """Raise ServiceUnavailable if `add` would."""
+        if self._is_closed or len(self._queue) >= _MAX_LENGTH:
+            raise ServiceUnavailable("SMS: the queue is full, or the server is stopping")
+
+    def add(self, entry: QueuedCode) -> None:
+        """Queue a code. Raises ServiceUnavailable if the queue is full."""
+        with self._changed:
+            self.raise_if_full()
+            self._queue.append(entry)
+            self._pending += 1
+            if len(self._threads) < min(_MAX_THREADS, self._pending):
+                self._start_thread()
+            self._changed.notify()
+
+    def wait_until_empty(self, timeout_s: float) -> bool:
+        """Wait until all queued codes are sent or have failed; return whether they are."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._pending == 0, timeout_s)
+
+    def close(self) -> None:
+        """Reject new codes, and wait up to `_CLOSE_TIMEOUT_S` for the queued ones."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        self.wait_until_empty(_CLOSE_TIMEOUT_S)
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._run, name="SMS queue", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._is_closed)
+                if not self._queue:
+                    return
+                entry = self._queue.popleft()
+            time.sleep(max(0.0, entry.queued_at + _DELAY_S - time.monotonic()))
+            entry.context.run(partial(self._send, entry))
+            with self._changed:
+                self._pending -= 1
+                self._changed.notify_all()
+
+    def _send(self, entry: QueuedCode) -> None:
+        try:
+            if entry.code is not None and not self._try_send(entry.phone, entry.code, entry):
+                entry.on_failure()
+        except Exception:  # the thread must survive any error
+            log.exception("SMS: the failure of a queued verification code was not stored")
+
+    def _try_send(self, phone: str, code: str, entry: QueuedCode) -> bool:
+        if time.monotonic() > entry.queued_at + _MAX_WAIT_S:
+            log.error("SMS: a queued verification code was not sent: it waited too long")
+            return False
+        try:
+            self._sms.send(phone, code)
+        except SmsFailed as error:
+            log.error("SMS: a queued verification code was not sent: %s", error)
+            return False
+        except Exception:  # the thread must survive any error
+            log.exception("SMS: a queued verification code was not sent")
+            return False
+        return True
