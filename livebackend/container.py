@@ -240,7 +240,7 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
     code_hasher = CodeHasher([derived_key(secret, "codes") for secret in settings.signing_secrets])
     sms_queue = SmsQueue(sms)
     verification_codes = _verification_codes(
-        settings, database, sms, sms_queue, rate_limits, code_hasher, rng=rng
+        settings, database, sms, sms_queue, rate_limits=rate_limits, hasher=code_hasher, rng=rng
     )
     stream_monitor = StreamMonitor(
         database,
@@ -282,9 +282,9 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
             password_hashing,
             avatars,
             verification_codes,
-            VerifiedPhones(database, rate_limits, code_hasher),
-            kept_blocks,
-            login_addresses,
+            verified_phones=VerifiedPhones(database, rate_limits, code_hasher),
+            kept_blocks=kept_blocks,
+            login_addresses=login_addresses,
             require_verified_phone=settings.register_verified_phone == "required",
             require_uploaded_pictures=settings.pictures_require_uploaded,
         ),
@@ -366,9 +366,9 @@ def _verification_codes(
     database: Database,
     sms: SmsGateway,
     sms_queue: SmsQueue,
-    rate_limits: RateLimiter,
-    code_hasher: CodeHasher,
     *,
+    rate_limits: RateLimiter,
+    hasher: CodeHasher,
     rng: random.Random,
 ) -> VerificationCodes:
     returns_plain_codes = settings.codes_reply == "plain"
@@ -377,10 +377,10 @@ def _verification_codes(
         sms,
         sms_queue,
         rate_limits,
-        verifier=PlainCodeVerifier(code_hasher)
+        verifier=PlainCodeVerifier(hasher)
         if returns_plain_codes
-        else SignedTicketVerifier(settings.signing_secrets, code_hasher),
-        hasher=code_hasher,
+        else SignedTicketVerifier(settings.signing_secrets, hasher),
+        hasher=hasher,
         rng=rng,
         ttl=timedelta(seconds=settings.codes_ttl_s),
     )

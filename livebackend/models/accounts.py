@@ -62,9 +62,6 @@ class Account(Base):
     # token, and login fails.
     disabled_at: Mapped[datetime | None]
     removed_at: Mapped[datetime | None]
-    # Keyed digest of the phone of a removed account that other users have blocked, so that the
-    # blocks apply to a new account with the phone.
-    blocked_phone_digest: Mapped[bytes | None] = mapped_column(LargeBinary)
     # The id that strangers see instead of the phone, with 80 random bits. Of a UUID, only the first
     # and the last group are completely random. A removed account gets a new id, which finds no
     # account.
@@ -75,6 +72,9 @@ class Account(Base):
             "'u_' || right(gen_random_uuid()::text, 12) || left(gen_random_uuid()::text, 8)"
         ),
     )
+    # Keyed digest of the phone of a removed account that other users have blocked, so that the
+    # blocks apply to a new account with the phone.
+    blocked_phone_digest: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 # The account with the phone number or the public id `user_id`; a removed account has neither.

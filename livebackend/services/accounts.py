@@ -160,10 +160,10 @@ class Accounts:
         password_hashing: PasswordHashing,
         avatars: Avatars,
         verification_codes: VerificationCodes,
+        *,
         verified_phones: VerifiedPhones,
         kept_blocks: KeptBlocks,
         login_addresses: LoginAddresses,
-        *,
         require_verified_phone: bool,
         require_uploaded_pictures: bool,
     ) -> None:

@@ -2,17 +2,32 @@
 
 from alembic import op
 
+from livebackend.database.online_migrations import (
+    add_check,
+    create_index,
+    separate_transactions,
+    set_not_null,
+    update_in_batches,
+)
+
 revision = "1004"
 down_revision = "1003"
 
 
 def upgrade() -> None:
-    # The default is volatile, so each existing account gets its own id. The previous release
-    # inserts accounts without the column.
+    with separate_transactions():
+        op.execute("ALTER TABLE verification_codes ADD COLUMN IF NOT EXISTS verified_from bytea")
+        op.execute("ALTER TABLE accounts ADD COLUMN IF NOT EXISTS public_id varchar(22)")
+        # The previous release inserts accounts without the column.
+        op.execute("""
+            ALTER TABLE accounts ALTER COLUMN public_id SET DEFAULT
+                'u_' || right(gen_random_uuid()::text, 12) || left(gen_random_uuid()::text, 8)
+        """)
+        update_in_batches("accounts", "public_id = DEFAULT", "public_id IS NULL")
+        add_check("accounts", "ck_accounts_public_id", "public_id ~ '^u_[0-9a-f]{20}$'")
+        set_not_null("accounts", "public_id")
+        create_index("uq_accounts_public_id", "accounts (public_id)", unique=True)
     op.execute("""
-        ALTER TABLE accounts ADD COLUMN public_id varchar(22) NOT NULL
-            DEFAULT 'u_' || right(gen_random_uuid()::text, 12) || left(gen_random_uuid()::text, 8)
-            CONSTRAINT uq_accounts_public_id UNIQUE
-            CONSTRAINT ck_accounts_public_id CHECK (public_id ~ '^u_[0-9a-f]{20}$')
+        ALTER TABLE accounts
+            ADD CONSTRAINT uq_accounts_public_id UNIQUE USING INDEX uq_accounts_public_id
     """)
-    op.execute("ALTER TABLE verification_codes ADD COLUMN verified_from bytea")
