@@ -49,15 +49,6 @@ class TestLogOut:
         assert ann.post("/log", logout="1").result == "0012"
         assert other_client.friends() == ben.friends() == []
 
-    def test_logout_deletes_expired_revoked_tokens(
-        self, ann: UserClient, api: ApiClient, database: Database, database_state: DatabaseState
-    ) -> None:
-        ann.post("/log", logout="1")
-        with database.engine.begin() as connection:
-            connection.exec_driver_sql("UPDATE revoked_tokens SET expires_at = now()")
-        api.log_in(ann.phone).post("/log", logout="1")
-        assert len(database_state.rows("revoked_tokens")) == 1
-
 
 class TestChangePassword:
     def change_password(

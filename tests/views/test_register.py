@@ -211,17 +211,6 @@ class TestVerifyCode:
         results = [api.post("/register", code_v="1234", code="0000").result for _ in range(2)]
         assert results == ["0004", "0005"]
 
-    def test_wrong_attempt_deletes_attempts_older_than_five_minutes(
-        self, api: ApiClient, database_state: DatabaseState, services: Services
-    ) -> None:
-        api.post("/register", code_v="1234", code="0000")
-        with services.database.engine.begin() as connection:
-            connection.exec_driver_sql(
-                "UPDATE code_attempts SET last_attempted_at = now() - interval '301 seconds'"
-            )
-        api.post("/register", code_v="4321", code="0000")
-        assert len(database_state.rows("code_attempts")) == 1
-
     def test_code_sent_as_a_file_returns_0004(self, api: ApiClient) -> None:
         files = [("code_v", "1234", b"1234"), ("code", "1234", b"1234")]
         response = api.post_form("/register", {}, upload_files=files)
