@@ -7,7 +7,6 @@ from pathlib import Path
 
 from livebackend.core.request_context import ConnectionCheck
 
-_DESCRIPTORS = Path("/proc/self/fd")
 # The port of a socket that is no client connection.
 _NO_PORT = 0
 
@@ -20,7 +19,8 @@ class ClientConnections:
     waits for a response if all sockets that were open when the request began are closed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, descriptor_folder: Path = Path("/proc/self/fd")) -> None:
+        self._descriptor_folder = descriptor_folder
         self._lock = threading.Lock()
         # The local port of each open socket, by its name in /proc.
         self._ports: dict[str, int] = {}
@@ -43,7 +43,7 @@ class ClientConnections:
             # A socket is examined only once: with many connections, that takes milliseconds.
             self._ports = {
                 name: self._ports[name] if name in self._ports else self._port(descriptor)
-                for descriptor, name in _sockets()
+                for descriptor, name in _sockets(self._descriptor_folder)
             }
             return frozenset(name for name, port in self._ports.items() if port == server_port)
 
@@ -63,16 +63,16 @@ class ClientConnections:
         return _NO_PORT
 
 
-def _sockets() -> list[tuple[int, str]]:
+def _sockets(folder: Path) -> list[tuple[int, str]]:
     """Return the descriptor and the name in /proc of each open socket of this process."""
     sockets = []
     try:
-        descriptors = os.listdir(_DESCRIPTORS)  # noqa: PTH208  # faster than Path.iterdir
+        descriptors = os.listdir(folder)  # noqa: PTH208  # faster than Path.iterdir
     except FileNotFoundError:
         return []
     for descriptor in descriptors:
         try:
-            name = os.readlink(_DESCRIPTORS / descriptor)  # noqa: PTH115
+            name = os.readlink(folder / descriptor)  # noqa: PTH115
         except OSError:  # another thread has closed the descriptor
             continue
         if name.startswith("socket:"):

@@ -13,7 +13,8 @@ class VerificationCode(Base):
     """A code that is sent to a phone by SMS.
 
     States: `unsent`; `sent`, or `failed` if the gateway did not send it; `verified` after the
-    client has sent the right registration code; `used` after the registration or password reset.
+    client has sent the right registration code; `used` after the registration or password reset. A
+    code for a password reset is `sent` from the beginning: it waits in a queue until it is sent.
     """
 
     __tablename__ = "verification_codes"

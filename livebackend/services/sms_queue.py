@@ -18,11 +18,6 @@ log = logging.getLogger(__name__)
 # message can send it.
 _MAX_THREADS = 2
 _MAX_LENGTH = 200
-# The time until a message is sent. By then the response has been sent, so that the CPU time of the
-# gateway does not delay the responses for registered phones.
-_DELAY_S = 0.1
-# A message that has waited longer is not sent: the user has probably given up.
-_MAX_WAIT_S = 30.0
 # Seconds that `close` waits for the queue to become empty.
 _CLOSE_TIMEOUT_S = 5.0
 
@@ -43,10 +38,17 @@ class QueuedCode:
 
 
 class SmsQueue:
-    """Sends codes in background threads, so that no response depends on the SMS provider."""
+    """Sends codes in background threads, so that no response depends on the SMS provider.
 
-    def __init__(self, sms: SmsGateway) -> None:
+    A code is sent `delay_s` after it is added. By then the response has been sent, so that the CPU
+    time of the gateway does not delay the responses for registered phones. A code that has waited
+    for `max_wait_s` is not sent: the user has probably given up.
+    """
+
+    def __init__(self, sms: SmsGateway, *, delay_s: float = 0.1, max_wait_s: float = 30.0) -> None:
         self._sms = sms
+        self._delay_s = delay_s
+        self._max_wait_s = max_wait_s
         self._changed = threading.Condition()
         self._queue: deque[QueuedCode] = deque()
         # The number of entries that are in the queue or being sent.
@@ -93,7 +95,7 @@ class SmsQueue:
                 if not self._queue:
                     return
                 entry = self._queue.popleft()
-            time.sleep(max(0.0, entry.queued_at + _DELAY_S - time.monotonic()))
+            time.sleep(max(0.0, entry.queued_at + self._delay_s - time.monotonic()))
             entry.context.run(partial(self._send, entry))
             with self._changed:
                 self._pending -= 1
@@ -107,7 +109,7 @@ class SmsQueue:
             log.exception("SMS: the failure of a queued verification code was not stored")
 
     def _try_send(self, phone: str, code: str, entry: QueuedCode) -> bool:
-        if time.monotonic() > entry.queued_at + _MAX_WAIT_S:
+        if time.monotonic() > entry.queued_at + self._max_wait_s:
             log.error("SMS: a queued verification code was not sent: it waited too long")
             return False
         try:

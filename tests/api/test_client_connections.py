@@ -64,10 +64,9 @@ def test_client_of_a_process_that_does_not_listen_counts_as_connected() -> None:
 
 
 def test_system_without_proc_counts_every_client_as_connected(
-    listener: socket.socket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    listener: socket.socket, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("livebackend.api.client_connections._DESCRIPTORS", tmp_path / "missing")
-    assert ClientConnections().watch(listener.getsockname()[1])()
+    assert ClientConnections(tmp_path / "missing").watch(listener.getsockname()[1])()
 
 
 def test_each_socket_is_examined_once(

@@ -9,7 +9,6 @@ import pytest
 from livebackend.core.errors import ServiceUnavailable
 from livebackend.core.request_context import request_id
 from livebackend.gateways.sms.protocol import SmsFailed
-from livebackend.services import sms_queue
 from livebackend.services.sms_queue import QueuedCode, SmsQueue
 
 
@@ -30,18 +29,13 @@ class BlockingSms:
         self.request_ids.append(request_id.get())
 
 
-@pytest.fixture(autouse=True)
-def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sms_queue, "_DELAY_S", 0)
-
-
 def queued(code: str | None, on_failure: Callable[[], None] = lambda: None) -> QueuedCode:
     return QueuedCode("13800000001", code, on_failure)
 
 
 def test_code_is_sent_in_the_background_with_the_request_id_of_its_request() -> None:
     sms = BlockingSms()
-    queue = SmsQueue(sms)
+    queue = SmsQueue(sms, delay_s=0)
     token = request_id.set("r1")
     queue.add(queued("1234"))
     request_id.reset(token)
@@ -53,7 +47,7 @@ def test_code_is_sent_in_the_background_with_the_request_id_of_its_request() -> 
 
 def test_entry_without_a_code_sends_nothing() -> None:
     sms = BlockingSms()
-    queue = SmsQueue(sms)
+    queue = SmsQueue(sms, delay_s=0)
     queue.add(queued(None))
     assert queue.wait_until_empty(10)
     assert sms.sent == []
@@ -64,7 +58,7 @@ def test_failed_code_is_reported_and_later_codes_are_sent(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     sms, failures = BlockingSms(error), []
-    queue = SmsQueue(sms)
+    queue = SmsQueue(sms, delay_s=0)
     sms.may_continue.set()
     for _ in range(3):
         queue.add(queued("1234", on_failure=lambda: failures.append(True)))
@@ -80,7 +74,7 @@ def test_thread_survives_a_failure_that_cannot_be_stored(
         raise ConnectionError
 
     sms = BlockingSms(SmsFailed("out of credit"))
-    queue = SmsQueue(sms)
+    queue = SmsQueue(sms, delay_s=0)
     sms.may_continue.set()
     for _ in range(3):
         queue.add(queued("1234", on_failure=fail))
@@ -88,10 +82,9 @@ def test_thread_survives_a_failure_that_cannot_be_stored(
     assert "the failure of a queued verification code was not stored" in caplog.text
 
 
-def test_code_that_has_waited_too_long_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sms_queue, "_MAX_WAIT_S", -1)
+def test_code_that_has_waited_too_long_is_not_sent() -> None:
     sms, failures = BlockingSms(), []
-    queue = SmsQueue(sms)
+    queue = SmsQueue(sms, delay_s=0, max_wait_s=-1)
     queue.add(queued("1234", on_failure=lambda: failures.append(True)))
     assert queue.wait_until_empty(10)
     assert (sms.sent, failures) == ([], [True])
@@ -99,7 +92,7 @@ def test_code_that_has_waited_too_long_is_not_sent(monkeypatch: pytest.MonkeyPat
 
 def test_full_queue_rejects_codes_of_registered_and_unregistered_phones() -> None:
     sms = BlockingSms()
-    queue = SmsQueue(sms)
+    queue = SmsQueue(sms, delay_s=0)
     threads_before = threading.active_count()
     added_count = 0
     with suppress(ServiceUnavailable):
@@ -119,7 +112,7 @@ def test_full_queue_rejects_codes_of_registered_and_unregistered_phones() -> Non
 
 def test_closed_queue_sends_the_queued_codes_and_rejects_others() -> None:
     sms = BlockingSms()
-    queue = SmsQueue(sms)
+    queue = SmsQueue(sms, delay_s=0)
     queue.add(queued("1234"))
     sms.may_continue.set()
     queue.close()
