@@ -82,14 +82,10 @@ def _add_limits(registry: Registry, settings: Settings) -> None:
 
 def _add_readiness(registry: Registry, settings: Settings, services: Services) -> None:
     database = services.probe_database
-    checks = readiness_checks(
-        database,
-        data_dir=settings.data_dir,
-        min_free_bytes=settings.pictures_min_free_disk_bytes,
-    )
     # A wrong clock is only a warning: the clock of PostgreSQL must not stop all servers.
     registry.readiness = ReadinessProbe(
-        checks, warning_checks={"clock": lambda: check_clock(database)}
+        readiness_checks(database, data_dir=settings.data_dir),
+        warning_checks={"clock": lambda: check_clock(database)},
     )
 
 

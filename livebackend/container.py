@@ -26,7 +26,7 @@ from livebackend.ledger.batch_writer import LedgerBatchWriter
 from livebackend.ledger.history import CoinHistory
 from livebackend.ledger.reversals import Reversals
 from livebackend.models import CREDIT_SLOTS
-from livebackend.monitoring.metrics import LiveRoomsCollector, Metrics
+from livebackend.monitoring.metrics import DiskSpaceCollector, LiveRoomsCollector, Metrics
 from livebackend.monitoring.metrics_server import MetricsServer
 from livebackend.monitoring.startup_checks import (
     database_errors,
@@ -201,7 +201,10 @@ def start_services(settings: Settings, gateways: Gateways) -> Services:
     services = build_services(settings, database, gateways)
     if metrics_server:
         probe_database = services.probe_database
-        metrics_server.start(LiveRoomsCollector(lambda: probe_database.run(count_open_rooms)))
+        metrics_server.start(
+            LiveRoomsCollector(lambda: probe_database.run(count_open_rooms)),
+            DiskSpaceCollector(settings.data_dir),
+        )
     return services
 
 

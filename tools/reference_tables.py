@@ -5,6 +5,7 @@ Chinese version to `translate`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,7 +19,7 @@ from livebackend.api.result_codes import ResultCode
 from livebackend.cli import main
 from livebackend.config.settings import Settings
 from livebackend.development.sms import DevelopmentSms
-from livebackend.monitoring.metrics import LiveRoomsCollector, Metrics
+from livebackend.monitoring.metrics import DiskSpaceCollector, LiveRoomsCollector, Metrics
 from tools.generate_client import declared_operations
 
 Translate = Callable[[str], str]
@@ -179,6 +180,7 @@ def _example_metrics() -> list[Metric]:
     """Return the metrics with an example of each label, because a metric has no list of labels."""
     example = Metrics()
     example.registry.register(LiveRoomsCollector(lambda: 0))
+    example.registry.register(DiskSpaceCollector(Path()))
     example.observe_request(operation="log_in", result="0000", status=500, seconds=0)
     example.instrument("sms", DevelopmentSms()).send("13800000001", "0000")
     example.observe_batch(1)

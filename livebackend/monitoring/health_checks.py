@@ -91,14 +91,15 @@ class ReadinessProbe:
         return None
 
 
-def readiness_checks(
-    database: Database, *, data_dir: Path, min_free_bytes: int
-) -> dict[str, Check]:
-    """Return the readiness checks of a server; `database` must have its own pool."""
+def readiness_checks(database: Database, *, data_dir: Path) -> dict[str, Check]:
+    """Return the readiness checks of a server; `database` must have its own pool.
+
+    Free disk space is not checked: clients can use it up by uploads, and only uploads need it.
+    """
     return {
         "database": lambda: check_database(database),
         "migrations": lambda: check_migrations(database),
-        "disk": lambda: check_disk(data_dir, min_free_bytes=min_free_bytes),
+        "disk": lambda: check_writable(data_dir),
     }
 
 
@@ -133,13 +134,24 @@ def check_migrations(database: Database) -> None:
         raise CheckFailed("the schema version cannot be read", remedy=_MIGRATE_REMEDY) from None
 
 
+def check_writable(folder: Path) -> None:
+    """Raise CheckFailed if the folder is not writable; a full disk passes."""
+    existing_path = _existing_path(folder)
+    # Also false for a file system that is mounted read-only.
+    if not (existing_path.is_dir() and os.access(existing_path, os.W_OK | os.X_OK)):
+        raise CheckFailed(
+            f"{folder} cannot be written",
+            remedy="Check the owner of data.dir, and whether its file system is read-only.",
+        )
+
+
 def check_disk(folder: Path, *, min_free_bytes: int) -> None:
     """Raise CheckFailed if the folder is not writable or has too little free space."""
     remedy = (
         "Free disk space, or set data.dir (LIVEBACKEND_DATA_DIR) to a folder with enough space."
     )
     try:
-        existing_folder = next(path for path in (folder, *folder.parents) if path.exists())
+        existing_folder = _existing_path(folder)
         free_bytes = shutil.disk_usage(existing_folder).free
         with tempfile.TemporaryFile(dir=existing_folder) as file:
             file.write(b"x")
@@ -187,3 +199,8 @@ def describe_skew(ahead_s: float) -> str | None:
     if abs(ahead_s) <= MAX_CLOCK_SKEW_S:
         return None
     return f"{abs(ahead_s):,.0f} s {'ahead' if ahead_s > 0 else 'behind'}"
+
+
+def _existing_path(folder: Path) -> Path:
+    """Return the folder, or its nearest parent that exists."""
+    return next(path for path in (folder, *folder.parents) if path.exists())

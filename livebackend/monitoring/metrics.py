@@ -4,9 +4,11 @@ Every label has a small, fixed set of values. No label contains a phone, a key o
 """
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -166,3 +168,26 @@ class LiveRoomsCollector(Collector):
             )
             return
         yield GaugeMetricFamily("livebackend_live_rooms", "Live rooms.", value=room_count)
+
+
+class DiskSpaceCollector(Collector):
+    """Collects the free disk space of the data folder, or nothing if it cannot be read."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+
+    def describe(self) -> Iterator[Metric]:
+        yield self._metric()
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            free_bytes = shutil.disk_usage(self._data_dir).free
+        except OSError as error:
+            log.warning("metrics: free disk space of data.dir cannot be read: %s", error.strerror)
+            return
+        yield self._metric(free_bytes)
+
+    def _metric(self, value: int | None = None) -> Metric:
+        return GaugeMetricFamily(
+            "livebackend_data_disk_free_bytes", "Free disk space of `data.dir`.", value=value
+        )

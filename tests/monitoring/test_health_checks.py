@@ -1,6 +1,9 @@
 """Health checks: the result of each check, the time limit, and the HTTP endpoints."""
 
+import errno
 import json
+import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -22,11 +25,13 @@ from livebackend.monitoring.health_checks import (
     check_database,
     check_disk,
     check_migrations,
+    check_writable,
     readiness_checks,
 )
 from livebackend.monitoring.startup_checks import warn_of_clock_skew
-from tests.support.api import App
+from tests.support.api import ApiClient, App
 from tests.support.application import PRODUCTION_INI
+from tests.support.pictures import PNG, upload
 from tests.support.servers import Server, hardened_settings, running_server
 
 
@@ -73,7 +78,7 @@ def test_hanging_check_uses_one_thread_and_does_not_delay_other_checks() -> None
 
 
 def test_all_checks_pass_on_a_working_server(database: Database, tmp_path: Path) -> None:
-    checks = readiness_checks(database, data_dir=tmp_path / "not there yet", min_free_bytes=0)
+    checks = readiness_checks(database, data_dir=tmp_path / "not there yet")
     assert ReadinessProbe(checks).run() == ({}, {})
     assert list(tmp_path.iterdir()) == []
 
@@ -153,7 +158,42 @@ class TestClockCheck:
         assert list(response.json["warnings"]) == ["clock"]
 
 
+class TestWritableCheck:
+    def test_writable_folder_passes_without_a_write_to_the_disk(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail_to_write(*_: object, **__: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        for module, name in ((os, "open"), (os, "mkdir"), (tempfile, "TemporaryFile")):
+            monkeypatch.setattr(module, name, fail_to_write)
+        check_writable(tmp_path)
+        check_writable(tmp_path / "not there yet")
+
+    @pytest.mark.parametrize("name", ["file", "file/folder"])
+    def test_folder_that_cannot_be_created_fails(self, name: str, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(CheckFailed, match="cannot be written"):
+            check_writable(tmp_path / name)
+
+    def test_read_only_file_system_fails(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        with pytest.raises(CheckFailed, match="cannot be written"):
+            check_writable(tmp_path)
+
+
 class TestHttpEndpoints:
+    def test_disk_without_space_for_uploads_only_rejects_uploads(
+        self, new_hardened_app: Callable[..., App]
+    ) -> None:
+        app = new_hardened_app(pictures__min_free_disk_bytes=str(10**18), limits__upload="")
+        response = upload(ApiClient(app), PNG)
+        assert (response.result, response.error) == ("0006", "img; reason=picture_not_stored")
+        assert TestApp(app).get("/readyz").json == {"failures": {}}
+        assert ApiClient(app).post("/list", friendlist="1").result == "0012"
+
     @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
     def test_endpoints_respond_200_on_a_working_server(self, path: str, app: App) -> None:
         response = TestApp(app).get(path)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -23,7 +24,12 @@ from livebackend.development.sms import DevelopmentSms
 from livebackend.gateways.payments.protocol import Order, PaymentFailed, PaymentGateway
 from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
 from livebackend.gateways.streams import StreamGateway
-from livebackend.monitoring.metrics import GATEWAY_CALLS, LiveRoomsCollector, Metrics
+from livebackend.monitoring.metrics import (
+    GATEWAY_CALLS,
+    DiskSpaceCollector,
+    LiveRoomsCollector,
+    Metrics,
+)
 from livebackend.monitoring.metrics_server import MetricsServer
 from tests.support.api import App, UserClient
 from tests.support.application import DEVELOPMENT_INI, PRODUCTION_INI
@@ -117,6 +123,15 @@ class TestOneProcess:
         registry.register(LiveRoomsCollector(lambda: unreachable.run(lambda _: 1)))
         assert list(registry.collect()) == []
 
+    def test_free_disk_space_is_exported(self, tmp_path: Path) -> None:
+        registry = CollectorRegistry()
+        registry.register(DiskSpaceCollector(tmp_path))
+        free_bytes = registry.get_sample_value("livebackend_data_disk_free_bytes")
+        assert free_bytes == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
+        registry = CollectorRegistry()
+        registry.register(DiskSpaceCollector(tmp_path / "missing"))
+        assert list(registry.collect()) == []
+
 
 def scrape(port: int) -> dict[tuple[str, ...], float]:
     """Return all metric values by name and labels; empty if no process listens."""
@@ -163,6 +178,7 @@ def test_metrics_are_summed_over_processes_and_survive_a_killed_process(
         values = wait_for_value(port, CODES_SENT, 2)
         assert values[WORKER_PROCESSES] == 2
         assert values["livebackend_live_rooms",] == 0
+        assert values["livebackend_data_disk_free_bytes",] > 0
         assert (
             values["livebackend_gateway_request_duration_seconds_count", "sms", "send", "done"] == 2
         )
@@ -219,6 +235,7 @@ class TestDashboard:
         sms = metrics.instrument("sms", DevelopmentSms())
         sms.send(PHONE, "0042")
         metrics.registry.register(LiveRoomsCollector(lambda: 1))
+        metrics.registry.register(DiskSpaceCollector(Path()))
         samples = [sample for metric in metrics.registry.collect() for sample in metric.samples]
         labels_by_metric = {sample.name: sample.labels.keys() for sample in samples}
         for query in self.queries():
