@@ -62,6 +62,7 @@ from livebackend.services.stream_monitor import StreamMonitor
 from livebackend.services.verification_codes import VerificationCodes
 from livebackend.services.verified_phones import VerifiedPhones
 from livebackend.storage.local_disk import OriginalPictureStore
+from livebackend.storage.picture_decoder import PictureDecoder
 from livebackend.storage.protocol import PictureStore
 from livebackend.storage.reencoding import ReencodingPictureStore
 
@@ -87,6 +88,7 @@ class Services:
     verification_codes: VerificationCodes
     sms_queue: SmsQueue
     accounts: Accounts
+    picture_decoder: PictureDecoder
     avatars: Avatars
     friends: Friends
     lists: Lists
@@ -117,6 +119,7 @@ class Services:
         """Send the queued codes, post the queued transfers, release leases, close connections."""
         self.sms_queue.close()
         self.periodic_tasks.close()
+        self.picture_decoder.close()
         self.ledger_writer.close()
         self.rate_limits.close()
         self.probe_database.close()
@@ -228,9 +231,15 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         derived_key(settings.passwords_pepper.get_secret_value(), "login addresses"),
         enabled=bool(settings.limits_login_new_addresses),
     )
+    picture_decoder = PictureDecoder(
+        max_cpu_s=settings.pictures_max_cpu_s,
+        max_concurrent=settings.pictures_max_concurrent,
+        # As for password hashing, so that the other threads can process other requests.
+        max_callers=settings.server_threads * 3 // 4,
+    )
     avatars = Avatars(
         database,
-        _picture_store(settings),
+        _picture_store(settings, picture_decoder),
         max_bytes=settings.pictures_max_bytes,
         unused_ttl=timedelta(seconds=settings.pictures_unused_ttl_s),
     )
@@ -291,6 +300,7 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
             require_verified_phone=settings.register_verified_phone == "required",
             require_uploaded_pictures=settings.pictures_require_uploaded,
         ),
+        picture_decoder=picture_decoder,
         avatars=avatars,
         friends=Friends(friends_max=settings.friends_max),
         lists=Lists(friends_max=settings.friends_max, messages_max=settings.messages_max),
@@ -394,11 +404,11 @@ def _balance_shard(settings: Settings, rng: random.Random) -> int:
     return rng.randrange(CREDIT_SLOTS) if shard < 0 else shard
 
 
-def _picture_store(settings: Settings) -> PictureStore:
+def _picture_store(settings: Settings, decoder: PictureDecoder) -> PictureStore:
     picture_folder = make_private_folder(settings.data_dir / "pictures")
     min_free_bytes = settings.pictures_min_free_disk_bytes
     if settings.pictures_mode == "original":
         return OriginalPictureStore(picture_folder, min_free_bytes=min_free_bytes)
     return ReencodingPictureStore(
-        picture_folder, public_url=settings.http_public_url, min_free_bytes=min_free_bytes
+        picture_folder, decoder, public_url=settings.http_public_url, min_free_bytes=min_free_bytes
     )

@@ -284,6 +284,12 @@ class Settings(BaseModel):
         True, description="accept as avatar only a picture uploaded here that no other account uses"
     )
     pictures_max_bytes: int = Field(5_242_880, ge=1, description="maximum bytes of a picture")
+    pictures_max_cpu_s: float = Field(
+        1.0, ge=0.1, le=10, description="maximum seconds of CPU time to decode a picture"
+    )
+    pictures_max_concurrent: int = Field(
+        2, ge=1, le=64, description="pictures that a worker decodes at a time, in other processes"
+    )
     pictures_unused_ttl_s: int = Field(
         86_400, ge=900, description="seconds until a picture that is no account's avatar is deleted"
     )

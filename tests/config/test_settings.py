@@ -99,6 +99,7 @@ def test_environment_variable_overrides_only_its_own_setting(name: str) -> None:
         "metrics.address": "[::1]:9000",
         "streams.publish_security": "expiry_sk",
         "passwords.queue_timeout_s": "3",
+        "pictures.max_cpu_s": "2",
     }
     default = Settings.fields_by_name()[name].default
     value = changed_values.get(name) or (

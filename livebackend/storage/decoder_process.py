@@ -1,0 +1,150 @@
+"""The decoder process: decodes untrusted pictures, each in a process with limited resources.
+
+The worker process starts it with `start`, and talks to it through a socket. For each picture, it
+sends a socket to the decoder process, which forks a process that serves this socket. So a picture
+that exploits or crashes a decoder affects no other picture and no worker.
+
+The worker sends the picture, and closes its direction of the socket. The response is STARTED, then
+a line with the file name extension, and the re-encoded picture. If the line is empty, the picture
+is invalid, and the reason follows. A response that ends after STARTED means that the process
+exceeded a limit.
+"""
+
+import ctypes
+import gc
+import json
+import math
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from typing import NamedTuple
+
+from PIL import Image
+
+from livebackend.storage.picture_encoding import reencode
+
+STARTED = b"+"
+# Requests of the API have precedence over pictures.
+_NICENESS = 5
+_CHUNK_BYTES = 1_048_576
+# The kernel checks timers once per tick, and releasing the memory of a process takes CPU time too.
+_CPU_MARGIN_S = 0.05
+
+
+class DecoderLimits(NamedTuple):
+    """The limits of one picture: seconds of CPU time, seconds in all, and bytes of memory."""
+
+    cpu_s: float
+    timeout_s: float
+    memory_bytes: int
+
+
+def start(limits: DecoderLimits) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start a decoder process; return it, and the socket for the sockets of pictures."""
+    control, decoder_control = socket.socketpair()
+    with decoder_control:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__, json.dumps(limits)],
+            stdin=decoder_control.fileno(),
+            stdout=subprocess.DEVNULL,
+            # The environment of the worker contains secrets.
+            env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            cwd="/",
+        )
+    return process, control
+
+
+def main() -> None:
+    """Fork a process for each socket that arrives, until the worker closes its socket."""
+    limits = DecoderLimits(*json.loads(sys.argv[1]))
+    # The process ends when the worker ends, which can be later than the signal to stop.
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, lambda *_: _reap())
+    os.nice(_NICENESS)
+    Image.init()
+    gc.freeze()
+    control = socket.socket(fileno=sys.stdin.fileno())
+    while True:
+        _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        if not descriptors:
+            return
+        with socket.socket(fileno=descriptors[0]) as connection:
+            _fork_for(connection, control, limits)
+
+
+def _fork_for(connection: socket.socket, control: socket.socket, limits: DecoderLimits) -> None:
+    try:
+        process_id = os.fork()
+    except OSError:  # too many processes; the worker receives no STARTED
+        return
+    if process_id == 0:
+        control.close()
+        _limit_resources(limits)
+        with suppress(ConnectionError):  # the worker no longer waits for the picture
+            _serve(connection)
+        os._exit(0)
+
+
+def _reap() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def _limit_resources(limits: DecoderLimits) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for limit, value in (
+        (resource.RLIMIT_AS, limits.memory_bytes),
+        # Whole seconds. A picture that exploits a decoder can disable the timers, but not this.
+        (resource.RLIMIT_CPU, math.ceil(limits.cpu_s) + 1),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(limit, (value, value))
+    signal.setitimer(signal.ITIMER_REAL, limits.timeout_s)
+    _start_cpu_timer(limits.cpu_s - _CPU_MARGIN_S)
+
+
+def _start_cpu_timer(cpu_s: float) -> None:
+    """End this process after seconds of CPU time, also within a decoder."""
+    if sys.platform != "linux":
+        signal.setitimer(signal.ITIMER_PROF, cpu_s)
+        return
+    # On Linux, ITIMER_PROF counts ticks of the clock. On a busy machine, it can expire after two
+    # thirds of the time. A POSIX timer is exact; its default signal is SIGALRM, which ends the
+    # process.
+    libc = ctypes.CDLL(None, use_errno=True)
+    timer = ctypes.c_void_p()
+    nanoseconds = round(cpu_s * 1e9)
+    interval_and_value = (ctypes.c_long * 4)(0, 0, *divmod(nanoseconds, 10**9))
+    if libc.timer_create(time.CLOCK_PROCESS_CPUTIME_ID, None, ctypes.byref(timer)) or (
+        libc.timer_settime(timer, 0, interval_and_value, None)
+    ):
+        raise OSError(ctypes.get_errno(), "timer_create or timer_settime failed")
+
+
+def _serve(connection: socket.socket) -> None:
+    connection.sendall(STARTED)
+    content = bytearray()
+    while chunk := connection.recv(_CHUNK_BYTES):
+        content += chunk
+    try:
+        extension, encoded_file = reencode(bytes(content))
+    # Decoders raise exceptions of any type for invalid pictures.
+    except Exception as error:  # noqa: BLE001
+        connection.sendall(f"\n{type(error).__name__}: {error}".encode("utf-8", "replace"))
+    else:
+        connection.sendall(f"{extension}\n".encode())
+        connection.sendall(encoded_file)
+
+
+if __name__ == "__main__":
+    main()
