@@ -1,13 +1,14 @@
 """Strict form parsing: UTF-8, one value per name, a limited number of fields."""
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
-from multipart import MultipartError, MultipartParser, parse_options_header
+from multipart import MultipartError, MultipartParser, MultipartPart, parse_options_header
 from pyramid.request import Request
 
 from livebackend.api.error_reasons import ErrorReason
@@ -17,11 +18,23 @@ from livebackend.api.request_body import MULTIPART
 _URLENCODED = "application/x-www-form-urlencoded"
 _CHUNK_BYTES = 65_536
 _MAX_BOUNDARY_LENGTH = 70  # the limit of RFC 2046, section 5.1.1
+# A header line of a part. A Chinese file name of 5,000 characters has 45,000 bytes in `filename*`.
+_MAX_PART_HEADER_BYTES = 65_536
+# All headers of a form. Parsing a header takes up to 0.7 µs for each byte.
+_MAX_HEADERS_LENGTH = 131_072
+# The codecs of the charsets that the text of a part can have. US-ASCII is the default of older
+# clients, such as Apache HttpMime.
+_TEXT_CODECS = {"utf-8": "utf-8", "utf8": "utf-8", "us-ascii": "ascii", "ascii": "ascii"}
+_DISPOSITION_PARAMETER = re.compile(
+    r""";[ \t]*([\w-]+\*?)[ \t]*=[ \t]*("(?:\\.|[^\\"])*"|[^;"\s]*)""", re.ASCII
+)
+# RFC 5987, section 3.2.1: charset, language, and the percent-encoded text.
+_EXTENDED_VALUE = re.compile(r"(utf-8|iso-8859-1)'[^']*'(.*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Upload:
-    """An uploaded file: its name as sent, its content, its size in bytes."""
+    """An uploaded file: its name as sent (unsafe), its content, its size in bytes."""
 
     filename: str
     file: BinaryIO
@@ -112,13 +125,36 @@ def _multipart(
         # All parts stay in memory, because the size of the body is already limited.
         spool_limit=sys.maxsize,
         memory_limit=sys.maxsize,
+        headersize_limit=_MAX_PART_HEADER_BYTES,
     )
+    headers_length = 0
     for part in parser:
-        if not part.name:  # RFC 7578, section 4.2, requires a name
+        headers_length += sum(len(value) for _, value in part.headerlist)
+        # RFC 7578, section 4.2, requires a name.
+        if not part.name or headers_length > _MAX_HEADERS_LENGTH:
             raise InvalidRequest(400, "form", ErrorReason.MALFORMED_FORM)
-        if part.filename is not None:
-            yield part.name, Upload(part.filename, part.file, part.size)
-        elif part.charset.lower() in ("utf8", "utf-8"):
-            yield part.name, part.raw.decode("utf-8")
+        filename = _filename(part)
+        if filename is not None:
+            yield part.name, Upload(filename, part.file, part.size)
+        elif part.charset.lower() in _TEXT_CODECS:
+            yield part.name, part.raw.decode(_TEXT_CODECS[part.charset.lower()])
         else:
             raise InvalidRequest(400, "form", ErrorReason.MALFORMED_FORM)
+
+
+def _filename(part: MultipartPart) -> str | None:
+    """Return the file name of a part; None for a text field.
+
+    RFC 7578, section 4.2, forbids the parameter `filename*`, but some clients send only this one.
+    Raises ValueError if it is malformed.
+    """
+    if part.filename is not None:
+        return str(part.filename)
+    parameters = _DISPOSITION_PARAMETER.findall(part.disposition)
+    extended_values = [value for name, value in parameters if name.lower() == "filename*"]
+    if not extended_values:
+        return None
+    match = _EXTENDED_VALUE.fullmatch(extended_values[0].strip('"'))
+    if not match:
+        raise ValueError("the parameter filename* is malformed")
+    return unquote(match[2], encoding=match[1], errors="strict")

@@ -113,7 +113,7 @@ class OriginalPictureStore:
         name = _base_name(filename) or "picture"
         stem, dot, extension = name.rpartition(".")
         extension = (dot + extension)[:10] if stem else ""
-        stem = stem or name
+        stem = (stem or name)[:_MAX_NAME_BYTES]
         while len(stem) > 1 and (
             len(stem + extension) > max_length or len((stem + extension).encode()) > _MAX_NAME_BYTES
         ):
