@@ -338,7 +338,7 @@ def hash_only(form: dict[str, str]) -> object:
 def log_in(form: dict[str, str]) -> object:
     with cursor() as db:
         db.execute(LOGIN_ACCOUNT, {"phone": form["userId"]})
-        account, _, token_version, password_hash, _ = db.fetchone()
+        account, _, token_version, password_hash, *_ = db.fetchone()
     check_password(form["password"], password_hash)
     now = int(time.time())
     token_claims = {
