@@ -7,7 +7,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -17,8 +17,11 @@ from typing import Self
 import pytest
 import requests
 
+from livebackend.api.operation_declaration import operations
+from livebackend.api.responses import error_message
 from livebackend.api.routes import PATHS
 from livebackend_client import Client, ServerUnavailable
+from tests.support.api import App
 from tests.support.application import PRODUCTION_INI
 from tests.support.machine import Machine, machine
 from tests.support.nginx import HOST, HostAdapter, start_nginx
@@ -317,7 +320,7 @@ def test_idle_connections_block_no_requests_and_are_closed_after_the_timeout(
 def test_too_large_headers_and_bodies_are_rejected(nginx: NginxWithServer) -> None:
     with nginx.connect() as connection:
         connection.sendall(post_head("/log", 0, f"X-Long: {'x' * 20_000}"))
-        assert read_all(connection).startswith(b"HTTP/1.1 400 ")
+        assert read_all(connection).startswith(b"HTTP/1.1 431 ")
     with nginx.connect() as connection:
         connection.sendall(post_head("/upload", 10_000_000_000))
         assert read_all(connection).startswith(b"HTTP/1.1 413 ")
@@ -385,9 +388,8 @@ UNAVAILABLE_ENVELOPES = {
     "/friend": ("0006", None),
     "/golden": ("0013", "update failed"),
 }
-# Headers of every 503 response that nginx itself generates; X-Request-Id is checked separately.
-UNAVAILABLE_HEADERS = {
-    "retry-after": "1",
+# Headers of every error response that nginx itself generates; X-Request-Id is checked separately.
+ERROR_HEADERS = {
     "cache-control": "no-store",
     "content-type": "application/json",
     "x-content-type-options": "nosniff",
@@ -472,16 +474,87 @@ def upstreams(running_upstreams: NginxWithUpstreams) -> NginxWithUpstreams:
 def assert_unavailable(response: Response, path: str, outcome: str | None) -> None:
     """Check the status, headers and envelope of a 503 response of nginx."""
     assert response.status == HTTPStatus.SERVICE_UNAVAILABLE
-    headers = dict(response.headers)
-    assert re.fullmatch("[0-9a-f]{32}", headers.pop("x-request-id"))
-    assert headers.pop("x-request-outcome", None) == outcome
-    assert {name: headers.get(name) for name in UNAVAILABLE_HEADERS} == UNAVAILABLE_HEADERS
+    assert_error_headers(response)
+    assert response.headers["retry-after"] == "1"
+    assert response.headers.get("x-request-outcome") == outcome
     code, message = UNAVAILABLE_ENVELOPES.get(path, ("0003", None))
     assert json.loads(response.body) == {"result": code, "message": message}
 
 
+def assert_error_headers(response: Response) -> None:
+    """Check the headers that all error responses of nginx have."""
+    assert re.fullmatch("[0-9a-f]{32}", response.headers["x-request-id"])
+    assert {name: response.headers.get(name) for name in ERROR_HEADERS} == ERROR_HEADERS
+
+
+def assert_rejected(response: Response, status: int) -> None:
+    """Check the response of nginx to a request that is not a valid API request."""
+    assert response.status == status
+    assert_error_headers(response)
+    assert not {"retry-after", "x-request-outcome"} & response.headers.keys()
+    assert json.loads(response.body) == {"result": "0003", "message": None}
+
+
 def test_every_api_path_has_an_envelope_for_503() -> None:
     assert set(UNAVAILABLE_ENVELOPES) == {f"/{path}" for path in PATHS}
+
+
+def test_envelope_of_a_503_has_the_default_error_of_an_operation_of_its_path(
+    new_app: Callable[..., App],
+) -> None:
+    declared = operations(new_app().registry)
+    for path, envelope in UNAVAILABLE_ENVELOPES.items():
+        default_errors = {
+            entry.default_error for entry in declared if path.removeprefix("/") in entry.routes
+        }
+        assert envelope in {(error.code, error_message(error)) for error in default_errors}
+
+
+def http_request(start_line: str, *headers: str) -> bytes:
+    lines = [start_line, f"Host: {HOST}", "Connection: close", *headers]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+REJECTED_REQUESTS = {
+    "too large body": (413, post_head("/golden", 10_000_000_000)),
+    "too large chunked body": (
+        413,
+        http_request("POST /upload HTTP/1.1", "Transfer-Encoding: chunked")
+        + b"900000\r\n"
+        + b"x" * 0x900000
+        + b"\r\n0\r\n\r\n",
+    ),
+    "too long header": (431, post_head("/log", 0, f"X-Long: {'x' * 20_000}")),
+    "too long path": (414, post_head(f"/{'x' * 20_000}", 0)),
+    "no HTTP": (400, b"\x16\x03nonsense\r\n\r\n"),
+    "no host": (400, b"POST /log HTTP/1.1\r\nContent-Length: 0\r\n\r\n"),
+    "invalid host": (400, b"POST /log HTTP/1.1\r\nHost: a b\r\nContent-Length: 0\r\n\r\n"),
+    "invalid path": (400, post_head("/%zz", 0)),
+    "two body lengths": (400, post_head("/log", 5, "Transfer-Encoding: chunked")),
+    "unknown coding": (501, http_request("POST /log HTTP/1.1", "Transfer-Encoding: xchunked")),
+    "TRACE": (405, http_request("TRACE /log HTTP/1.1")),
+    "HTTP/3.0": (505, http_request("POST /log HTTP/3.0")),
+    "health check": (404, http_request("GET /healthz HTTP/1.1")),
+    "internal path": (404, http_request("GET /rejected HTTP/1.1")),
+}
+
+
+@pytest.mark.parametrize("name", REJECTED_REQUESTS)
+def test_request_that_nginx_rejects_gets_an_envelope_and_no_server_receives_it(
+    name: str, upstreams: NginxWithUpstreams
+) -> None:
+    status, request = REJECTED_REQUESTS[name]
+    with upstreams.connect() as connection:
+        with suppress(OSError):  # nginx closes the connection before it has read a large body
+            connection.sendall(request)
+        assert_rejected(Response.parse(read_all(connection)), status)
+    assert upstreams.received == []
+
+
+def test_request_without_tls_to_the_https_port_is_rejected(upstreams: NginxWithUpstreams) -> None:
+    with socket.create_connection(("127.0.0.1", upstreams.https_port), timeout=10) as connection:
+        connection.sendall(post_head("/golden", 0))
+        assert_rejected(Response.parse(read_all(connection)), 400)
 
 
 @pytest.mark.parametrize("path", [*UNAVAILABLE_ENVELOPES, "/payments"])
@@ -497,11 +570,20 @@ def test_request_that_the_server_closes_without_a_response_has_unknown_outcome(
 
 
 @pytest.mark.parametrize("path", [*UNAVAILABLE_ENVELOPES, "/payments"])
-def test_request_while_no_server_listens_is_unavailable(
+def test_request_while_no_server_listens_is_rejected_without_an_outcome_header(
     path: str, upstreams: NginxWithUpstreams
 ) -> None:
     upstreams.stop_listening()
-    assert_unavailable(upstreams.post(path), path, "unknown")
+    assert_unavailable(upstreams.post(path), path, None)
+
+
+def test_request_that_one_server_refuses_and_the_other_closes_has_unknown_outcome(
+    upstreams: NginxWithUpstreams,
+) -> None:
+    upstreams.first.stop_listening()
+    upstreams.set_behavior_of_both(close)
+    for _ in range(4):
+        assert_unavailable(upstreams.post("/golden"), "/golden", "unknown")
 
 
 @pytest.mark.parametrize("path", [*UNAVAILABLE_ENVELOPES, "/payments"])
