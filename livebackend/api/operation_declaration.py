@@ -14,6 +14,12 @@ from livebackend.api.parameters import AuthenticatedParameters, Parameters
 from livebackend.api.responses import OperationResponse
 from livebackend.api.result_codes import ResultCode
 
+# Names of rate limits that services apply: to every password hash, to a login and every other check
+# of a password, and to a registration of a phone that the client has not verified.
+HASH_LIMITS = ("password_hashes_account", "password_hashes_address")
+LOGIN_LIMITS = ("login_account", "login_address", "login_new_addresses", *HASH_LIMITS)
+UNVERIFIED_LIMITS = ("unverified_address", "unverified_phone", "unverified_phone_address")
+
 V = TypeVar("V")
 P = TypeVar("P", bound=Parameters)
 

@@ -391,9 +391,11 @@ class Settings(BaseModel):
         "60 per hour", description="profile changes and logouts of one account; empty: no limit"
     )
     limits_search: RateLimit = Field(
+        "100 per hour", description="user searches by one account; empty: no limit"
+    )
+    limits_unknown_users: RateLimit = Field(
         "100 per hour",
-        description="user searches by one account, and its other requests for unknown users;"
-        " empty: no limit",
+        description="requests of one account for unknown users, in all operations; empty: no limit",
     )
     limits_friend_requests: RateLimit = Field(
         "60 per hour", description="friend requests by one account; empty: no limit"

@@ -19,12 +19,14 @@ from sqlalchemy.exc import DBAPIError
 from livebackend.config.errors import DatabaseNotReady
 from livebackend.database.engine import Database
 
-# Serializes concurrent runs of `migrate`. No other advisory lock may use the number 6543.
-_LOCK_MIGRATIONS = text("SELECT pg_advisory_lock(6543)")
+# Serializes concurrent runs of `migrate`. No other advisory lock may use the number 6543. A runner
+# tries again and again, because CREATE INDEX CONCURRENTLY waits for every statement that runs, also
+# for one that waits for the lock.
+_TRY_LOCK_MIGRATIONS = text("SELECT pg_try_advisory_lock(6543)")
+_LOCK_PAUSE_S, _LOCK_TIMEOUT_S = 0.2, 3600.0
 # A migration that waits for a table lock blocks all later statements on that table. So it stops
 # waiting after 1 s, before the lock_timeout of those statements (2 s), and is tried again.
 _SET_TIMEOUTS = text("SET lock_timeout = '1s'; SET statement_timeout = '10min'")
-_DISABLE_TIMEOUTS = text("SET lock_timeout = 0; SET statement_timeout = 0")
 _LOCK_NOT_AVAILABLE = "55P03"
 _MAX_TRIES, _RETRY_PAUSE_S = 60, 1.0
 # Ids of the migrations before the first release. A database with one of these ids is rejected, so
@@ -72,7 +74,9 @@ def migrate(database: Database, *, report: Callable[[str], None] = lambda line: 
     """
     with _database_errors_converted(), database.engine.connect() as connection:
         try:
-            _execute_and_commit(connection, _DISABLE_TIMEOUTS, _LOCK_MIGRATIONS, _SET_TIMEOUTS)
+            _lock_migrations(connection)
+            connection.execute(_SET_TIMEOUTS)
+            connection.commit()
             _run_missing_migrations(connection, report)
         finally:
             # Closes the session, which releases the lock and resets the timeouts.
@@ -174,9 +178,14 @@ def _alembic_config() -> Config:
     return config
 
 
-def _execute_and_commit(connection: Connection, *statements: Any) -> None:
-    for statement in statements:
-        connection.execute(statement)
+def _lock_migrations(connection: Connection) -> None:
+    """Wait until no other process runs migrations, for at most an hour."""
+    deadline = time.monotonic() + _LOCK_TIMEOUT_S
+    while not connection.execute(_TRY_LOCK_MIGRATIONS).scalar_one():
+        connection.commit()
+        if time.monotonic() > deadline:
+            raise DatabaseNotReady("database.url: another process has run migrations for an hour")
+        time.sleep(_LOCK_PAUSE_S)
     connection.commit()
 
 

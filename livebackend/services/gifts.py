@@ -151,7 +151,7 @@ class Gifts:
     def _apply_rate_limits(self, coin_accounts: Any, key: uuid.UUID, *, account_id: int) -> None:
         """Count a gift, before it is queued. Raises RateLimited.
 
-        A gift to an unknown user counts against the limit of searches too. When that limit is
+        A gift to an unknown user counts against the limit of unknown users too. When that limit is
         reached, a gift to a known user is refused, because its response would reveal the account.
         A retry of a posted gift is not refused by these limits, but by `gift_retries`.
         """
@@ -159,7 +159,8 @@ class Gifts:
         is_host_unknown = coin_accounts.credit_id is None
         try:
             self._rate_limits.consume(
-                RateLimit("gifts", subject), RateLimit("search", subject, counted=is_host_unknown)
+                RateLimit("gifts", subject),
+                RateLimit("unknown_users", subject, counted=is_host_unknown),
             )
         except RateLimited:
             values = {"actor": coin_accounts.debit_id, "request_id": key}

@@ -81,6 +81,7 @@ class FriendViews(View):
         error_codes=[ResultCode.UNKNOWN_USER],
         read_only=True,
         rate_limits=["search"],
+        unknown_user_limit="unknown_users",
         idempotent=True,
         message_type=Profile,
         extra_fields={"flag": Flag},
@@ -99,7 +100,7 @@ class FriendViews(View):
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.UNKNOWN_USER, ResultCode.ALREADY_FRIENDS],
         rate_limits=["friend_requests"],
-        unknown_user_limit="search",
+        unknown_user_limit="unknown_users",
         already_done_reason=ErrorReason.ALREADY_FRIENDS,
     )
     def add(self, params: TargetUser) -> OperationResponse:
@@ -141,7 +142,7 @@ class FriendViews(View):
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.UNKNOWN_USER],
         rate_limits=["friend_changes"],
-        unknown_user_limit="search",
+        unknown_user_limit="unknown_users",
         documented=False,
         idempotent=True,
     )
@@ -160,7 +161,7 @@ class FriendViews(View):
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.UNKNOWN_USER],
         rate_limits=["friend_changes"],
-        unknown_user_limit="search",
+        unknown_user_limit="unknown_users",
         documented=False,
         idempotent=True,
     )

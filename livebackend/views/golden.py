@@ -81,7 +81,7 @@ class GoldenViews(View):
         default_error=ResultCode.COINS_NOT_UPDATED,
         transaction=False,
         authenticates_in_query=True,
-        service_limits=["gifts", "gift_retries", "search"],
+        service_limits=["gifts", "gift_retries", "unknown_users"],
     )
     def send_gift(self, params: SendGift) -> OperationResponse:
         """Send a gift to a host · 赠送礼物"""
@@ -128,7 +128,7 @@ class GoldenViews(View):
         "ranking",
         parameters=Ranking,
         default_error=ResultCode.COINS_NOT_UPDATED,
-        unknown_user_limit="search",
+        unknown_user_limit="unknown_users",
         documented=False,
         idempotent=True,
         message_type=list[Giver],

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from livebackend.api.base_view import View
-from livebackend.api.operation_declaration import operation
+from livebackend.api.operation_declaration import HASH_LIMITS, LOGIN_LIMITS, operation
 from livebackend.api.parameter_types import Password, PasswordAttempt, Phone, Seconds, UncheckedText
 from livebackend.api.parameters import (
     AuthenticatedParameters,
@@ -65,7 +65,7 @@ class LogViews(View):
         default_error=ResultCode.WRONG_PASSWORD,
         error_codes=[ResultCode.UNKNOWN_USER],
         transaction=False,
-        service_limits=["login_account", "login_address"],
+        service_limits=LOGIN_LIMITS,
         idempotent=True,
         message_type=LoginToken,
     )
@@ -95,7 +95,7 @@ class LogViews(View):
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.WRONG_PASSWORD],
         transaction=False,
-        service_limits=["login_account", "login_address"],
+        service_limits=LOGIN_LIMITS,
         documented=False,
         message_type=LoginToken,
     )
@@ -134,6 +134,7 @@ class LogViews(View):
         error_codes=[ResultCode.WRONG_CODE, ResultCode.TOO_MANY_ATTEMPTS],
         transaction=False,
         rate_limits=["reset"],
+        service_limits=HASH_LIMITS,
         documented=False,
     )
     def reset_password(self, params: ResetPassword) -> OperationResponse:

@@ -6,7 +6,12 @@ from livebackend.api.base_view import View
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.errors import InvalidParameter
 from livebackend.api.forms import Form
-from livebackend.api.operation_declaration import operation
+from livebackend.api.operation_declaration import (
+    HASH_LIMITS,
+    LOGIN_LIMITS,
+    UNVERIFIED_LIMITS,
+    operation,
+)
 from livebackend.api.parameter_types import (
     Gender,
     HeadImage,
@@ -139,6 +144,7 @@ class RegisterViews(View):
         default_error=ResultCode.UNKNOWN_ERROR,
         transaction=False,
         rate_limits=["register"],
+        service_limits=[*UNVERIFIED_LIMITS, *HASH_LIMITS],
     )
     def register(self, params: RegisterAccount) -> OperationResponse:
         """Register an account · 注册step2"""
@@ -177,7 +183,7 @@ class RegisterViews(View):
         default_error=ResultCode.UNKNOWN_ERROR,
         error_codes=[ResultCode.WRONG_PASSWORD],
         transaction=False,
-        service_limits=["login_account", "login_address"],
+        service_limits=LOGIN_LIMITS,
         documented=False,
     )
     def remove(self, params: DeleteAccount) -> OperationResponse:

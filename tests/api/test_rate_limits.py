@@ -45,7 +45,7 @@ def test_operations_without_a_rate_limit_only_read(ann: UserClient) -> None:
 
 @pytest.fixture
 def limited_app(new_app: Callable[..., App]) -> App:
-    return new_app(limits__search=f"{MAX_SEARCHES} per hour")
+    return new_app(limits__unknown_users=f"{MAX_SEARCHES} per hour")
 
 
 def look_up(user: UserClient, path: str, selector: str, phone: str) -> ApiResponse:
@@ -171,7 +171,9 @@ def test_unknown_users_that_one_account_looks_up_do_not_limit_another_account(
 def test_rate_limits_of_a_gift_need_one_statement(
     new_app: Callable[..., App], ann: UserClient, ben: UserClient
 ) -> None:
-    limited_app = new_app(limits__gifts="9 per minute; 10 per hour", limits__search="9 per hour")
+    limited_app = new_app(
+        limits__gifts="9 per minute; 10 per hour", limits__unknown_users="9 per hour"
+    )
     ann.refill("10")
     statement_counts = []
     for client in (ann, ann.with_app(limited_app)):

@@ -72,7 +72,9 @@ def test_check_migrated_fails_on_a_database_without_migrations(empty_database: D
         check_migrated(empty_database)
 
 
-def test_migrations_do_not_import_the_application() -> None:
+def test_migrations_import_nothing_of_the_application_except_their_steps() -> None:
+    # The models and the services change, but an old migration must always do the same.
+    allowed_modules = ("alembic", "sqlalchemy", "livebackend.database.online_migrations")
     migration_files = [
         file
         for file in (files("livebackend.migrations") / "versions").iterdir()
@@ -82,7 +84,7 @@ def test_migrations_do_not_import_the_application() -> None:
     for file in migration_files:
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.ImportFrom):
-                assert node.module in ("alembic", "sqlalchemy")
+                assert node.module in allowed_modules
 
 
 class TestRunner:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
 
+from livebackend.api.operation_declaration import HASH_LIMITS, UNVERIFIED_LIMITS
 from livebackend.config.settings import Settings
 from livebackend.services.login_tokens import CurrentUser
 from tests.support.api import PASSWORD, ApiClient, ApiResponse, App, PhoneClient, UserClient
@@ -55,9 +57,20 @@ class Users:
         return self.to_user("/friend", "dealMessage", self.ben.phone, behaviour="accept", **ids)
 
     def register(self) -> ApiResponse:
-        return self.anonymous.post(
-            "/register", register="1", userId=UNKNOWN_PHONE, password=PASSWORD
-        )
+        """Send a registration that fails after its password is hashed: the picture is unknown."""
+        form = {"userId": UNKNOWN_PHONE, "password": PASSWORD, "headImage": "unknown"}
+        return self.anonymous.post("/register", register="1", **form)
+
+    def request_reset_code(self) -> tuple[str, str]:
+        """Return the ticket and the code of a password reset of Ben."""
+        phone = PhoneClient(self.ann.app, self.ben.phone)
+        ticket = phone.post("/log", forgot="1", userId=phone.number).message
+        return str(ticket), phone.received_codes[-1]
+
+    def reset_password(self, ticket_and_code: tuple[str, str]) -> ApiResponse:
+        ticket, code = ticket_and_code
+        form = {"userId": self.ben.phone, "code_v": ticket, "code": code, "password": PASSWORD}
+        return self.anonymous.post("/log", reset="1", **form)
 
     def change_password(self, old_password: str) -> ApiResponse:
         return self.ann.post("/log", change="1", oldPassword=old_password, password="harbour-43")
@@ -122,13 +135,19 @@ def retry_gift(users: Users) -> ApiResponse:
 FIRST_REQUESTS: dict[tuple[str, str], Send] = {
     ("log_in", "login_account"): lambda users: users.log_in("wrong"),
     ("log_in", "login_address"): lambda users: users.log_in("wrong"),
-    ("add", "search"): lambda users: users.to_user("/friend", "add", UNKNOWN_PHONE),
-    ("block", "search"): lambda users: users.to_user("/friend", "block", UNKNOWN_PHONE),
-    ("unblock", "search"): lambda users: users.to_user("/friend", "unblock", UNKNOWN_PHONE),
-    ("ranking", "search"): lambda users: users.to_user("/golden", "ranking", UNKNOWN_PHONE),
-    ("send_gift", "search"): lambda users: users.send_gift(UNKNOWN_PHONE),
+    ("log_in", "login_new_addresses"): lambda users: users.log_in("wrong"),
+    ("search", "unknown_users"): lambda users: users.to_user("/friend", "search", UNKNOWN_PHONE),
+    ("add", "unknown_users"): lambda users: users.to_user("/friend", "add", UNKNOWN_PHONE),
+    ("block", "unknown_users"): lambda users: users.to_user("/friend", "block", UNKNOWN_PHONE),
+    ("unblock", "unknown_users"): lambda users: users.to_user("/friend", "unblock", UNKNOWN_PHONE),
+    ("ranking", "unknown_users"): lambda users: users.to_user("/golden", "ranking", UNKNOWN_PHONE),
+    ("send_gift", "unknown_users"): lambda users: users.send_gift(UNKNOWN_PHONE),
     ("refill", "refill_retries"): retry_refill,
     ("send_gift", "gift_retries"): retry_gift,
+    **{
+        ("reset_password", limit): lambda users: users.reset_password(users.request_reset_code())
+        for limit in HASH_LIMITS
+    },
     **{
         ("change_password", limit): lambda users: users.change_password("wrong")
         for limit in OPERATIONS["change_password"].all_limits
@@ -143,8 +162,8 @@ RETRIES: dict[tuple[str, str], Send] = {
     ("refill", "refill_retries"): lambda users: users.ann.refill("10", requestId="r"),
     ("send_gift", "gift_retries"): lambda users: users.send_gift(users.ben.phone, requestId="r"),
 }
-# Limits of wrong passwords, whose error reason hides the limit.
-WRONG_PASSWORD_LIMITS = {"login_account", "login_address"}
+# Operations that check a password. Their error reason hides the limit.
+PASSWORD_OPERATIONS = {"log_in", "change_password", "remove"}
 
 
 def counts(database_state: DatabaseState) -> dict[str, int]:
@@ -169,10 +188,12 @@ def users(
     }
     # The application has the gateways of the fixture `services`, which records their calls.
     app = new_hardened_app(
-        streams__gateway="tests.support.fake_gateways.RecordingStreams", **limits
+        register__verified_phone="optional",
+        streams__gateway="tests.support.fake_gateways.RecordingStreams",
+        **limits,
     )
     ann.refill("100")
-    database_state.execute("DELETE FROM rate_limit_counters")
+    database_state.execute("DELETE FROM rate_limit_counters; DELETE FROM login_addresses")
     return Users(ann.with_app(app), ben.with_app(app))
 
 
@@ -182,6 +203,8 @@ def users(
         pytest.param(operation.name, limit, id=f"{operation.name}-{limit}")
         for operation in OPERATIONS.values()
         for limit in operation.all_limits
+        # test_registration_by_strangers.py has the tests of these limits.
+        if limit not in UNVERIFIED_LIMITS
     ],
 )
 def test_refused_request_counts_against_no_limit_and_changes_nothing(
@@ -193,6 +216,9 @@ def test_refused_request_counts_against_no_limit_and_changes_nothing(
 ) -> None:
     case = (operation, limit)
     FIRST_REQUESTS.get(case, REQUESTS[operation])(users)
+    send = RETRIES.get(case, REQUESTS[operation])
+    if operation == "reset_password" and limit in HASH_LIMITS:
+        send = partial(Users.reset_password, ticket_and_code=users.request_reset_code())
     database_state.execute(
         f"UPDATE rate_limit_counters SET times = ARRAY[now()], counts = ARRAY[{MAXIMUM}]"
         f" WHERE key LIKE '{limit}/%'"
@@ -200,8 +226,8 @@ def test_refused_request_counts_against_no_limit_and_changes_nothing(
     counts_before = counts(database_state)
     assert [key for key in counts_before if key.startswith(f"{limit}/")], "the limit counts nothing"
     with assert_no_side_effects():
-        response = RETRIES.get(case, REQUESTS[operation])(users)
-    if limit in WRONG_PASSWORD_LIMITS:
+        response = send(users)
+    if operation in PASSWORD_OPERATIONS:
         assert response.result == "0008"
     else:
         assert response.error == "request; reason=rate_limited"
