@@ -45,8 +45,13 @@ def _converting_validator(
     return BeforeValidator(validate)
 
 
+def has_control_character(text: str) -> bool:
+    """Return whether a text has a control character, such as NUL, which PostgreSQL rejects."""
+    return any(unicodedata.category(character) == "Cc" for character in text)
+
+
 def _reject_control_characters(value: str) -> str:
-    if any(unicodedata.category(character) == "Cc" for character in value):
+    if has_control_character(value):
         raise invalid(ErrorReason.CONTROL_CHARACTER)
     return value
 

@@ -12,6 +12,7 @@ from livebackend.gateways.streams.protocol import (
     ProviderUnavailable,
     Stream,
     StreamFailed,
+    StreamReference,
 )
 from livebackend.gateways.streams.publish_urls import PublishUrlSigner
 from livebackend.gateways.streams.stream_documents import (
@@ -69,18 +70,18 @@ class DevelopmentStreams:
         )
         return Stream(document, play_urls(document))
 
-    def exists(self, key: str) -> bool:
+    def exists(self, stream: StreamReference) -> bool:
         self._raise_failure()
-        return key not in self._deleted
+        return stream.key not in self._deleted
 
-    def disable(self, key: str) -> None:
+    def disable(self, stream: StreamReference) -> None:
         self._raise_failure()
-        self._disabled.append(key)
+        self._disabled.append(stream.key)
 
-    def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
+    def live_publishers(self, streams: Sequence[StreamReference]) -> Mapping[str, str | None]:
         self._raise_failure()
         not_live_keys = {*self._offline, *self._disabled, *self._deleted}
-        return {key: None for key in keys if key not in not_live_keys}
+        return {key: None for key, _ in streams if key not in not_live_keys}
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
         return self._url_signer.url(document)

@@ -13,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from livebackend.database.engine import Database
 from livebackend.gateways.sms.protocol import CheckableSms, SmsFailed, SmsGateway
-from livebackend.gateways.streams import StreamFailed, StreamGateway
+from livebackend.gateways.streams import StreamFailed, StreamGateway, StreamReference
 from livebackend.monitoring.health_checks import (
     CLOCK_REMEDY,
     CheckFailed,
@@ -107,7 +107,7 @@ class Diagnostics:
     def _streams(self) -> str:
         try:
             # No stream has this key: the call only tests whether the provider accepts calls.
-            self.streams.live_publishers(["livebackend-doctor"])
+            self.streams.live_publishers([StreamReference("livebackend-doctor")])
         except StreamFailed as error:
             raise CheckFailed(
                 f"the call to the stream provider failed: {error}",

@@ -7,7 +7,7 @@ from sqlalchemy import bindparam, func, select, update
 
 from livebackend import models
 from livebackend.database.engine import Database
-from livebackend.gateways.streams import StreamFailed, StreamGateway
+from livebackend.gateways.streams import StreamFailed, StreamGateway, StreamReference
 from livebackend.services.stream_monitor import PUBLISHER_GRACE_PERIOD
 
 log = logging.getLogger(__name__)
@@ -101,10 +101,11 @@ class PublishAuthorization:
 
         Returns False if a publisher is live, or if the media server fails.
         """
+        stream = StreamReference(stream_key)
         try:
-            if self._gateway.live_publishers([stream_key]):
+            if self._gateway.live_publishers([stream]):
                 return False
-            self._gateway.disable(stream_key)
+            self._gateway.disable(stream)
         except StreamFailed as error:
             log.warning(
                 "stream %s: its publisher cannot be checked or disconnected: %s", stream_key, error

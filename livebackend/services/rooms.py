@@ -22,6 +22,7 @@ from livebackend.gateways.streams import (
     StreamFailed,
     StreamGateway,
     parse_document,
+    stream_reference,
 )
 from livebackend.services.stream_monitor import (
     CLOSE_ABANDONED_ROOMS,
@@ -261,7 +262,7 @@ class Rooms:
             return stored_stream_json  # another request checks the stream
         reservation = _RoomReservation(*checked_room)
         try:
-            if self._gateway.exists(reservation.stream_key):
+            if self._gateway.exists(stream_reference(reservation.stream_key, stored_stream_json)):
                 return stored_stream_json
         except StreamFailed as error:
             log.warning("stream %s: existence check failed: %s", reservation.stream_key, error)
@@ -286,13 +287,15 @@ class Rooms:
             statement, room_id=reservation.room_id, document=stream_json, urls=stream.play_urls
         )
         if row is None:  # the room was closed meanwhile
-            self._stream_monitor.disable(RoomStream(reservation.room_id, reservation.stream_key))
+            self._stream_monitor.disable(
+                RoomStream(reservation.room_id, reservation.stream_key, stream_json)
+            )
             raise StreamNotCreated
         return stream_json
 
     def _close(self, statement: Any, **values: Any) -> RoomStream | None:
         row = self._database.execute_one(statement, **values)
-        return RoomStream(row.id, row.stream_key) if row else None
+        return RoomStream(row.id, row.stream_key, row.stream) if row else None
 
     def _find_open_room(self, account_id: int) -> Any:
         row = self._database.execute_one(_FIND_OPEN_ROOM, of_account=account_id)

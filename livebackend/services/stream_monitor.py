@@ -10,11 +10,17 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, null, select, text, update
+from sqlalchemy import Connection, bindparam, func, literal_column, null, select, text, update
 
 from livebackend import models
 from livebackend.database.engine import Database
-from livebackend.gateways.streams import ProviderUnavailable, StreamFailed, StreamGateway
+from livebackend.gateways.streams import (
+    ProviderUnavailable,
+    StreamFailed,
+    StreamGateway,
+    StreamReference,
+    stream_reference,
+)
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +34,11 @@ PUBLISHER_GRACE_PERIOD = timedelta(seconds=5)
 # The maximum number of streams in one call to a provider.
 _BATCH_SIZE = 100
 
-# A closed room needs only its stream key, to disable the stream. The other data of the stream, such
-# as the publish key, is deleted.
+# A closed room needs only the key and the id of its stream, to disable the stream. The other data of
+# the stream, such as the publish key, is deleted.
+_ONLY_THE_ID = literal_column(
+    "CASE WHEN stream IS NOT NULL THEN json_build_object('id', stream::json -> 'id')::text END"
+)
 CLOSE_ROOMS = (
     update(models.Room)
     .values(
@@ -37,19 +46,21 @@ CLOSE_ROOMS = (
         closed_at=func.now(),
         close_reason=bindparam("reason"),
         publish_key="",
-        stream=None,
+        stream=_ONLY_THE_ID,
         play_urls=null(),
         publisher=None,
         published_at=None,
     )
-    .returning(models.Room.id, models.Room.stream_key, models.Room.stream_seen_at)
+    .returning(
+        models.Room.id, models.Room.stream_key, models.Room.stream, models.Room.stream_seen_at
+    )
 )
 CLOSE_ABANDONED_ROOMS = CLOSE_ROOMS.where(
     models.Room.state == "opening",
     models.Room.started_at < func.now() - timedelta(seconds=OPENING_TIMEOUT_S),
 )
 _NEXT_OPEN_ROOMS = (
-    select(models.Room.id, models.Room.stream_key)
+    select(models.Room.id, models.Room.stream_key, models.Room.stream)
     .where(models.room_is_open, models.Room.id > bindparam("after"))
     .order_by(models.Room.id)
     .limit(_BATCH_SIZE)
@@ -91,10 +102,10 @@ _BEGIN_CHECK = (
         func.coalesce(models.Room.provider_checked_at < func.now() - _QUERY_INTERVAL, True),
     )
     .values(provider_checked_at=func.now())
-    .returning(models.Room.id, models.Room.stream_key)
+    .returning(models.Room.id, models.Room.stream_key, models.Room.stream)
 )
 _STREAMS_TO_DISABLE = (
-    select(models.Room.id, models.Room.stream_key)
+    select(models.Room.id, models.Room.stream_key, models.Room.stream)
     .where(
         models.Room.state == "closed",
         models.Room.disabled_at.is_(None),
@@ -116,10 +127,15 @@ _POSTPONE_DISABLE = text(
 
 
 class RoomStream(NamedTuple):
-    """The id and the stream key of a room."""
+    """The id of a room, and its stream: the key, and the JSON if it was stored."""
 
     id: int
     stream_key: str
+    stream: str | None
+
+    @property
+    def reference(self) -> StreamReference:
+        return stream_reference(self.stream_key, self.stream)
 
 
 class StreamCheckResult(NamedTuple):
@@ -148,7 +164,7 @@ class StreamMonitor:
         Returns the error if the provider fails; housekeeping then disables the stream later.
         """
         try:
-            self._gateway.disable(room.stream_key)
+            self._gateway.disable(room.reference)
         except StreamFailed as error:
             log.error(
                 "stream %s: disabling failed, housekeeping will retry it: %s",
@@ -215,7 +231,7 @@ class StreamMonitor:
 
     def _check_batch(self, batch: Sequence[RoomStream]) -> list[RoomStream]:
         """Query the provider about rooms, update the rooms, and return the closed rooms."""
-        live_publishers = self._gateway.live_publishers([room.stream_key for room in batch])
+        live_publishers = self._gateway.live_publishers([room.reference for room in batch])
         return self._database.run(
             partial(self._update_rooms, batch=batch, live_publishers=live_publishers)
         )
@@ -275,4 +291,4 @@ def _close_rooms(connection: Connection, statement: Any, **values: Any) -> list[
             values["reason"],
             row.stream_seen_at,
         )
-    return [RoomStream(row.id, row.stream_key) for row in rows]
+    return [RoomStream(row.id, row.stream_key, row.stream) for row in rows]

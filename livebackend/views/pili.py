@@ -5,6 +5,7 @@ from pyramid.view import view_config
 
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.errors import InvalidRequest
+from livebackend.api.parameter_types import has_control_character
 from livebackend.api.request import Request, require_method
 
 
@@ -23,5 +24,7 @@ def callback(request: Request) -> Response:
     stream_key = request.params.get("title")
     if not isinstance(stream_key, str) or not stream_key:
         raise InvalidRequest(400, "title", ErrorReason.MISSING)
+    if has_control_character(stream_key):
+        raise InvalidRequest(400, "title", ErrorReason.CONTROL_CHARACTER)
     request.services.stream_callbacks.receive(stream_key)
     return Response(status=204)

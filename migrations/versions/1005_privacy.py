@@ -18,8 +18,9 @@ def upgrade() -> None:
         # The previous release does not clear the rooms that it closes until it is replaced.
         update_in_batches(
             "rooms",
-            "stream = NULL, play_urls = NULL, publish_key = ''",
-            "state = 'closed' AND (stream IS NOT NULL OR publish_key <> '')",
+            "play_urls = NULL, publish_key = '', stream = CASE WHEN stream IS NOT NULL"
+            " THEN json_build_object('id', stream::json -> 'id')::text END",
+            "state = 'closed' AND (play_urls IS NOT NULL OR publish_key <> '')",
         )
         op.execute("ALTER TABLE pictures ADD COLUMN IF NOT EXISTS deleted_at timestamptz")
         add_check("pictures", "ck_pictures_deleted", "deleted_at IS NULL OR account_id IS NULL")

@@ -47,6 +47,22 @@ class TestCheckConfig:
             f" required settings are empty: {required_settings}\n" in result.stderr
         )
 
+    @pytest.mark.parametrize("security", ["static", "expiry", "dynamic"])
+    def test_publish_security_that_pili_v2_does_not_support_is_reported(
+        self, security: str
+    ) -> None:
+        names = (*HOST_SETTINGS.split(", "), "qiniu.access_key", "qiniu.secret_key")
+        settings = {f"LIVEBACKEND_{name.replace('.', '_').upper()}": "a.example" for name in names}
+        settings |= {
+            "LIVEBACKEND_STREAMS_GATEWAY": "livebackend.gateways.streams.PiliV2",
+            "LIVEBACKEND_STREAMS_PUBLISH_SECURITY": security,
+        }
+        result = run_command("check-config", DEVELOPMENT_INI, **settings)
+        assert result.exit_code == 1
+        assert f"streams.publish_security: {security} is not supported" in result.stderr
+        settings["LIVEBACKEND_STREAMS_PUBLISH_SECURITY"] = "expiry_sk"
+        assert run_command("check-config", DEVELOPMENT_INI, **settings).exit_code == 0
+
     @pytest.mark.parametrize("missing_packages", [["wechatpayv3"], ["wechatpayv3", "cryptography"]])
     def test_missing_package_of_wechat_pay_is_reported(
         self, missing_packages: list[str], monkeypatch: pytest.MonkeyPatch

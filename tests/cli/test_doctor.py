@@ -13,7 +13,7 @@ import pytest
 from livebackend.database.engine import Database
 from livebackend.development.sms import DevelopmentSms
 from livebackend.development.streams import DevelopmentStreams
-from livebackend.gateways.streams import StreamFailed, StreamGateway
+from livebackend.gateways.streams import StreamFailed, StreamGateway, StreamReference
 from livebackend.monitoring.diagnostics import Diagnostics
 from livebackend.services.operator_orders import count_orders_without_gateway
 from tests.support.commands import Operator
@@ -131,7 +131,7 @@ def test_invalid_settings_are_reported_before_any_check_runs(operator: Operator)
 class FailingQueryStreams(DevelopmentStreams):
     """Stream gateway that fails to query the live publishers."""
 
-    def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
+    def live_publishers(self, streams: Sequence[StreamReference]) -> Mapping[str, str | None]:
         raise StreamFailed("no such hub")
 
 

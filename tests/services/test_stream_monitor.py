@@ -13,6 +13,7 @@ from livebackend.container import Services
 from livebackend.database.engine import Database
 from livebackend.database.leases import Lease
 from livebackend.development.streams import DevelopmentStreams
+from livebackend.gateways.streams import StreamReference
 from livebackend.housekeeping.periodic_tasks import PeriodicTasks
 from livebackend.services.stream_monitor import OPENING_TIMEOUT_S, StreamMonitor
 from tests.support.api import ApiClient, App, UserClient, run_concurrently
@@ -186,9 +187,9 @@ class TestOfflineStreams:
         batch_sizes: list[int] = []
         live_publishers = DevelopmentStreams.live_publishers
 
-        def record_and_query(self: DevelopmentStreams, keys: list[str]) -> object:
-            batch_sizes.append(len(keys))
-            return live_publishers(self, keys)
+        def record_and_query(self: DevelopmentStreams, streams: list[StreamReference]) -> object:
+            batch_sizes.append(len(streams))
+            return live_publishers(self, streams)
 
         monkeypatch.setattr(DevelopmentStreams, "live_publishers", record_and_query)
         with record_statements() as statements:
@@ -218,7 +219,9 @@ class TestAbandonedRooms:
             patch.setattr(RecordingStreams, "create", create_and_crash)
             with pytest.raises(Crash):
                 user.go_live()
-        assert provider.live_publishers(created_keys) == {created_keys[0]: None}
+        assert provider.live_publishers([StreamReference(created_keys[0])]) == {
+            created_keys[0]: None
+        }
 
     def test_room_left_by_a_crash_is_closed_and_its_stream_disabled(
         self,
@@ -236,7 +239,7 @@ class TestAbandonedRooms:
         assert monitor.check_rooms() == (0, 1, 1, False)
         closed_room = only_room(database_state)
         assert (closed_room["state"], closed_room["close_reason"]) == ("closed", "abandoned")
-        assert provider.live_publishers([str(closed_room["stream_key"])]) == {}
+        assert provider.live_publishers([StreamReference(str(closed_room["stream_key"]))]) == {}
 
     @pytest.mark.processes
     def test_room_left_by_a_crash_is_closed_within_the_housekeeping_period(
@@ -281,11 +284,11 @@ class TestDisabledStreams:
         assert ann.post("/room", leave="1").body == {"result": "0000", "message": None}
         assert ben.friends()[0]["liveStatus"] == "off"
         provider.recover()
-        assert list(provider.live_publishers([key])) == [key]
+        assert list(provider.live_publishers([StreamReference(key)])) == [key]
         assert monitor.check_rooms().disabled == 0  # the delay before the retry has not passed
         age_rooms(database, 10)
         assert monitor.check_rooms().disabled == 1
-        assert provider.live_publishers([key]) == {}
+        assert provider.live_publishers([StreamReference(key)]) == {}
         assert only_room(database_state)["disabled_at"] is not None
         assert monitor.check_rooms().disabled == 0
 
@@ -373,15 +376,15 @@ class TestRefreshStatus:
         self, ann: UserClient, monitor: StreamMonitor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         key = go_live(ann)
-        queried_keys: list[object] = []
+        queried_streams: list[object] = []
         live_publishers = DevelopmentStreams.live_publishers
         monkeypatch.setattr(
             DevelopmentStreams,
             "live_publishers",
-            lambda self, keys: queried_keys.append(keys) or live_publishers(self, keys),  # type: ignore[func-returns-value]
+            lambda self, streams: queried_streams.append(streams) or live_publishers(self, streams),  # type: ignore[func-returns-value]
         )
         run_concurrently(*[partial(monitor.refresh_status, key)] * 20)
-        assert queried_keys == [[key]]
+        assert queried_streams == [[StreamReference(key, f"z1.livebackend.{key}")]]
 
     def test_refresh_status_of_an_unknown_stream_changes_nothing(
         self, monitor: StreamMonitor, database_state: DatabaseState

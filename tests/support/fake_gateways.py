@@ -17,7 +17,7 @@ from livebackend.gateways.payments.protocol import (
     ProviderOrder,
 )
 from livebackend.gateways.sms.protocol import SmsFailed
-from livebackend.gateways.streams import Stream, StreamFailed
+from livebackend.gateways.streams import Stream, StreamFailed, StreamReference
 
 
 class FailingSms(DevelopmentSms):
@@ -76,11 +76,11 @@ class RecordingStreams(DevelopmentStreams):
             raise StreamFailed("the hub does not exist")
         return super().create(key, publish_key)
 
-    def disable(self, key: str) -> None:
-        self.disabled.append(key)
+    def disable(self, stream: StreamReference) -> None:
+        self.disabled.append(stream.key)
         if self.fails:
             raise StreamFailed("the hub does not exist")
-        super().disable(key)
+        super().disable(stream)
 
 
 class FakePayments(DevelopmentPayments):

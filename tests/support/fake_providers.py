@@ -56,6 +56,13 @@ class FakeStreamProvider:
     # `reported_hub`, Pili v2 rejects each request with status 612.
     reported_security: str = ""
     reported_hub: str = ""
+    # The zone in the stream ids of Pili v1, and, if set, the id in all its streams.
+    zone: str = "z1"
+    reported_id: str = ""
+    # If set, the HLS domain of all streams of Pili v1.
+    reported_domain: str = ""
+    # Times and other fields that replace those of every stream of Pili v2.
+    reported_info: dict[str, Any] = field(default_factory=dict)
     server: FakeServer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,7 +101,9 @@ class FakePiliV1(FakeStreamProvider):
             return self._create(body)
         if (request.method, request.path) == ("POST", "/v1/statuses"):
             return self._statuses(body["streamIds"])
-        match = re.fullmatch(rf"/v1/streams/z1\.{HUB}\.([\w-]+)", unquote(request.path))
+        if (request.method, request.path) == ("GET", "/v1/streams"):
+            return self._list(parse_qs(urlsplit(request.target).query))
+        match = re.fullmatch(rf"/v1/streams/{self.zone}\.{HUB}\.([\w-]+)", unquote(request.path))
         if not match or match[1] not in self.streams:
             return json_response({"error": "Not Found"}, "404 Not Found")
         if request.method == "POST":
@@ -113,11 +122,23 @@ class FakePiliV1(FakeStreamProvider):
         self.streams[body["title"]] = FakeStream(body["publishKey"])
         return json_response(self.document(body["title"]))
 
+    def _list(self, query: dict[str, list[str]]) -> FakeResponse:
+        if query["hub"] != [HUB]:
+            return json_response({"error": "hub not found"}, "404 Not Found")
+        (title_prefix,) = query["title"]
+        items = [self.document(key) for key in self.streams if key.startswith(title_prefix)]
+        return json_response({"marker": "", "items": items or None, "end": True})
+
     def _statuses(self, stream_ids: list[str]) -> FakeResponse:
-        keys = [stream_id.rpartition(".")[2] for stream_id in stream_ids]
+        prefix = f"{self.zone}.{HUB}."
+        keys = [
+            stream_id.removeprefix(prefix)
+            for stream_id in stream_ids
+            if stream_id.startswith(prefix)
+        ]
         items = [
             {
-                "streamId": f"z1.{HUB}.{key}",
+                "streamId": prefix + key,
                 "addr": "222.73.202.226:2572" if self.is_publishing(key) else "",
                 "status": "connected" if self.is_publishing(key) else "disconnected",
             }
@@ -128,9 +149,9 @@ class FakePiliV1(FakeStreamProvider):
 
     def document(self, key: str) -> dict[str, Any]:
         stream = self.streams[key]
-        hls_host = "pili-live-hls.mrpyq.com"
+        hls_host = self.reported_domain or "pili-live-hls.mrpyq.com"
         return {
-            "id": f"z1.{HUB}.{key}",
+            "id": self.reported_id or f"{self.zone}.{HUB}.{key}",
             "createdAt": "2017-01-06T10:28:45.799+08:00",
             "updatedAt": "2017-01-06T10:28:45.799+08:00",
             "expireAt": "2017-01-22T10:28:45.799148343+08:00",
@@ -204,6 +225,7 @@ class FakePiliV2(FakeStreamProvider):
             "publishSecurity": "",
             "publishKey": "",
             "nropEnable": False,
+            **self.reported_info,
         }
 
 

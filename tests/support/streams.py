@@ -37,6 +37,8 @@ def provider_settings(url: str) -> dict[str, str]:
         "qiniu.secret_key": SECRET_KEY,
         "streams.hub": HUB,
         "streams.api_url": url,
+        # For PiliV2, which does not support the default. Pili v1 returns the mode of each stream.
+        "streams.publish_security": "expiry_sk",
         "streams.control_url": url,
         "streams.hook_secret": "a-secret-of-the-tests-that-is-long-enough",
         "streams.publish_host": "publish.example:1935",

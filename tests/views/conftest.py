@@ -27,22 +27,25 @@ def new_provider_app(
     takes 0.1 s.
     """
 
-    def stream_settings(gateway_class: type, url: str) -> dict[str, str]:
+    def stream_settings(
+        gateway_class: type, url: str, other_settings: dict[str, str]
+    ) -> dict[str, str]:
         settings = {name.replace(".", "__"): text for name, text in provider_settings(url).items()}
-        return settings | {
-            "streams__gateway": f"livebackend.gateways.streams.{gateway_class.__name__}"
+        return {
+            **settings,
+            "streams__gateway": f"livebackend.gateways.streams.{gateway_class.__name__}",
+            **other_settings,
         }
 
     with ExitStack() as cleanup:
 
         def create_provider_app(gateway_class: type, url: str, **other_settings: str) -> App:
-            app = new_app(**stream_settings(gateway_class, "http://127.0.0.1:1"), **other_settings)
+            app = new_app(**stream_settings(gateway_class, "http://127.0.0.1:1", other_settings))
             ini_settings = app_settings(
                 database_url,
                 data_dir,
                 DEVELOPMENT_INI,
-                **stream_settings(gateway_class, url),
-                **other_settings,
+                **stream_settings(gateway_class, url, other_settings),
             )
             settings = Settings.load(ini_settings, {})
             # Each application gets a new Database object: the metrics of an application include all

@@ -152,6 +152,22 @@ def test_signed_callback_with_an_invalid_body_returns_400(
         assert post_callback(app, body, Authorization=authorization(body)).status_int == status
 
 
+@pytest.mark.parametrize("title", ["\0", "586f00dd\0", "a\nb", "a\x7f"])
+def test_signed_callback_with_a_control_character_in_the_title_returns_400(
+    title: str, app: App, ann: UserClient, provider: FakePiliV2, database_state: DatabaseState
+) -> None:
+    go_live(ann)
+    request_count = len(provider.server.received_requests)
+    with database_state.assert_unchanged():
+        response = post_signed_callback(app, title=title)
+    assert (response.status_int, response.headers["X-Error"]) == (
+        400,
+        "title; reason=control_character",
+    )
+    assert response.json == {"result": "0003", "message": None}
+    assert len(provider.server.received_requests) == request_count
+
+
 def test_callback_with_a_too_large_body_returns_413(
     app: App, database_state: DatabaseState
 ) -> None:

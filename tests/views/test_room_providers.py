@@ -143,6 +143,66 @@ def test_go_live_when_the_provider_fails_returns_0009_within_5_s_and_opens_no_ro
         assert ann.go_live().result == "0000"
 
 
+class TestAnotherZone:
+    """The hub is in the zone z0 of Pili v1."""
+
+    @pytest.fixture
+    def provider(self) -> Iterator[FakePiliV1]:
+        provider = FakePiliV1(zone="z0")
+        with running_fake_server(provider.server):
+            yield provider
+
+    @pytest.fixture
+    def app(self, provider: FakePiliV1, new_provider_app: Callable[..., App]) -> App:
+        return new_provider_app(PiliV1, provider.server.url)
+
+    def test_room_is_live_while_the_host_publishes_and_leaving_disables_the_stream(
+        self,
+        provider: FakePiliV1,
+        ann: UserClient,
+        services: Services,
+        database_state: DatabaseState,
+    ) -> None:
+        stream = json.loads(ann.go_live().message)
+        assert stream["id"] == f"z0.mrpyq.{stream['title']}"
+        provider.start_publishing(stream["title"])
+        assert services.stream_monitor.check_rooms().checked == 1
+        assert database_state.rows("rooms")[0]["offline_since"] is None
+        assert ann.post("/room", leave="1").result == "0000"
+        assert provider.streams[stream["title"]].disabled
+        assert database_state.rows("rooms")[0]["disabled_at"] is not None
+
+    def test_housekeeping_disables_a_stream_whose_id_was_not_stored(
+        self,
+        provider: FakePiliV1,
+        ann: UserClient,
+        services: Services,
+        database_state: DatabaseState,
+    ) -> None:
+        """Pili created the stream, but its response was invalid."""
+        provider.reported_hub = "another"
+        assert ann.go_live().result == "0009"
+        (key,) = provider.streams
+        assert services.stream_monitor.check_rooms().failed
+        assert database_state.rows("rooms")[0]["disabled_at"] is None
+        provider.reported_hub = ""
+        with services.database.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE rooms SET disable_retry_at = now()")
+        assert services.stream_monitor.check_rooms().disabled == 1
+        assert provider.streams[key].disabled
+        assert database_state.rows("rooms")[0]["disabled_at"] is not None
+
+
+def test_go_live_with_a_stream_that_expires_in_the_year_9999_succeeds(
+    new_provider_app: Callable[..., App], database_state: DatabaseState
+) -> None:
+    provider = FakePiliV2(reported_info={"expireAt": 253_402_300_799})
+    with running_fake_server(provider.server):
+        ann = ApiClient(new_provider_app(PiliV2, provider.server.url)).register_user("13800000001")
+        response = ann.go_live()
+    assert (response.status, response.result) == (200, "0000")
+
+
 def test_go_live_with_a_wrong_hub_returns_0009(
     gateway_class: Any, provider: FakeStreamProvider, ann: UserClient, database_state: DatabaseState
 ) -> None:
@@ -272,8 +332,10 @@ class TestHeartbeat:
         stream = json.loads(ann.go_live().message)
         response = ann.post("/room", heartbeat="1")
         host, key = stream["hosts"]["publish"]["rtmp"], stream["publishKey"]
-        url = f"rtmp://{host}/mrpyq/{stream['title']}?key={key}"
-        assert response.body == {"result": "0000", "message": {"stream": "off", "publishUrl": url}}
+        url = f"rtmp://{host}/mrpyq/{stream['title']}"
+        assert (response.result, response.message["stream"]) == ("0000", "off")
+        query = "e=" if gateway_class is PiliV2 else f"key={key}"
+        assert response.message["publishUrl"].startswith(f"{url}?{query}")
         provider.start_publishing(stream["title"])
         with services.database.engine.begin() as connection:
             connection.exec_driver_sql(
@@ -318,7 +380,7 @@ class TestHeartbeat:
         }
 
 
-@pytest.mark.parametrize("publish_security", ["none", "expiry", "expiry_sk", "dynamic"])
+@pytest.mark.parametrize("publish_security", ["none", "expiry_sk"])
 def test_heartbeat_publish_url_depends_on_the_publish_security_setting(
     publish_security: str, new_provider_app: Callable[..., App], database_state: DatabaseState
 ) -> None:

@@ -12,7 +12,9 @@ from livebackend.gateways.streams.protocol import (
     StreamExists,
     StreamFailed,
     StreamGateway,
+    StreamReference,
     parse_document,
+    stream_reference,
 )
 
 __all__ = [
@@ -27,5 +29,7 @@ __all__ = [
     "StreamExists",
     "StreamFailed",
     "StreamGateway",
+    "StreamReference",
     "parse_document",
+    "stream_reference",
 ]

@@ -14,7 +14,12 @@ from xml.etree import ElementTree as ET
 from livebackend.config.settings import Settings
 from livebackend.gateways.circuit_breaker import Deadline
 from livebackend.gateways.http_client import ProviderCallFailed, ProviderClient
-from livebackend.gateways.streams.protocol import ProviderUnavailable, Stream, StreamFailed
+from livebackend.gateways.streams.protocol import (
+    ProviderUnavailable,
+    Stream,
+    StreamFailed,
+    StreamReference,
+)
 from livebackend.gateways.streams.publish_urls import PublishUrlSigner
 from livebackend.gateways.streams.stream_documents import (
     StreamHosts,
@@ -78,23 +83,23 @@ class NginxRtmpStreams:
         )
         return Stream(document, play_urls(document))
 
-    def exists(self, key: str) -> bool:
+    def exists(self, stream: StreamReference) -> bool:
         return True
 
-    def disable(self, key: str) -> None:
+    def disable(self, stream: StreamReference) -> None:
         # The room is already closed: if the host publishes again, nginx-rtmp's on_publish callback
         # to this application is answered with an error.
         deadline = Deadline()
-        query = urlencode({"app": self._hub, "name": key})
+        query = urlencode({"app": self._hub, "name": stream.key})
         dropped_count = self._get(f"/control/drop/publisher?{query}", deadline)
         if dropped_count.strip() == b"0" and any(
-            publisher.key == key for publisher in self._publishers(deadline)
+            publisher.key == stream.key for publisher in self._publishers(deadline)
         ):
             # After a reload of nginx, its new worker process cannot disconnect publishers that
             # are connected to the old one.
-            raise StreamFailed(f"nginx-rtmp did not disconnect the publisher of {key}")
+            raise StreamFailed(f"nginx-rtmp did not disconnect the publisher of {stream.key}")
 
-    def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
+    def live_publishers(self, streams: Sequence[StreamReference]) -> Mapping[str, str | None]:
         # A publisher that is connected but has sent no data is not live. The idle timeout of
         # nginx-rtmp does not disconnect this publisher.
         publisher_by_key = {
@@ -102,7 +107,11 @@ class NginxRtmpStreams:
             for publisher in self._publishers(Deadline())
             if publisher.is_sending
         }
-        return {key: publisher_by_key[key].connection_id for key in keys if key in publisher_by_key}
+        return {
+            key: publisher_by_key[key].connection_id
+            for key, _ in streams
+            if key in publisher_by_key
+        }
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
         return self._url_signer.url(document)

@@ -1,19 +1,29 @@
 """Stream gateway for Qiniu's Pili v1; the API document specifies its stream JSON."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
+from urllib.parse import urlencode
 
 from pydantic import BaseModel, Field, ValidationError
 
 from livebackend.config.settings import Settings
+from livebackend.gateways.circuit_breaker import Deadline
 from livebackend.gateways.qiniu import QiniuAuth, QiniuClient
 from livebackend.gateways.streams.pili import PiliClient, listed_items, quote_path_segment
-from livebackend.gateways.streams.protocol import NoSuchStream, Stream, StreamFailed
+from livebackend.gateways.streams.protocol import (
+    NoSuchStream,
+    Stream,
+    StreamFailed,
+    StreamReference,
+)
 from livebackend.gateways.streams.publish_urls import PUBLISH_SECURITY_KINDS, PublishUrlSigner
-from livebackend.gateways.streams.stream_documents import play_urls, stream_id
+from livebackend.gateways.streams.stream_documents import default_stream_id, play_urls
 
-_Text = Annotated[str, Field(max_length=255)]
+# PostgreSQL cannot store a NUL character in JSON. Quotes and backslashes, which JSON escapes, could
+# make the stored JSON longer than its column.
+_Text = Annotated[str, Field(max_length=255, pattern=r'^[^\x00-\x1f\x7f"\\]*$')]
 _SecurityKind = Annotated[str, Field(pattern=f"^({'|'.join(PUBLISH_SECURITY_KINDS)})$")]
 
 
@@ -110,38 +120,55 @@ class PiliV1:
         document = self._document(key, self._pili.call("POST", "/streams", body))
         return Stream(document, play_urls(document))
 
-    def exists(self, key: str) -> bool:
+    def exists(self, stream: StreamReference) -> bool:
         try:
-            self._document(key, self._pili.call("GET", self._path(key)))
+            response = self._pili.call("GET", _path(self._id(stream)))
         except NoSuchStream:
             return False
+        self._document(stream.key, response)
         return True
 
-    def disable(self, key: str) -> None:
+    def disable(self, stream: StreamReference) -> None:
+        deadline = Deadline()
         try:
-            response = self._pili.call("POST", self._path(key), {"disabled": True})
+            self._disable(stream.key, self._id(stream), deadline)
         except NoSuchStream:
-            return
-        if not self._document(key, response)["disabled"]:
-            raise StreamFailed(f"Pili did not disable the stream {key}")
+            # The zone of an unknown id is a guess, so the stream can have another id. Only the list
+            # of the hub's streams shows that the stream does not exist.
+            for listed_id in self._find_ids(stream.key, deadline):
+                self._disable(stream.key, listed_id, deadline)
 
-    def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
-        key_by_stream_id = {stream_id(self._hub, key): key for key in keys}
-        response = self._pili.call("POST", "/statuses", {"streamIds": list(key_by_stream_id)})
-        live_entries = [
-            entry for entry in listed_items(response) if entry.get("status") == "connected"
+    def live_publishers(self, streams: Sequence[StreamReference]) -> Mapping[str, str | None]:
+        key_by_id = {self._id(stream): stream.key for stream in streams}
+        response = self._pili.call("POST", "/statuses", {"streamIds": list(key_by_id)})
+        live_ids = [
+            entry.get("streamId")
+            for entry in listed_items(response)
+            if entry.get("status") == "connected"
         ]
-        return {
-            key_by_stream_id[entry["streamId"]]: None
-            for entry in live_entries
-            if entry.get("streamId") in key_by_stream_id
-        }
+        return {key: None for stream_id, key in key_by_id.items() if stream_id in live_ids}
 
     def publish_url(self, document: Mapping[str, Any]) -> str:
         return self._url_signer.url(document)
 
-    def _path(self, key: str) -> str:
-        return f"/streams/{quote_path_segment(stream_id(self._hub, key))}"
+    def _id(self, stream: StreamReference) -> str:
+        return stream.id or default_stream_id(self._hub, stream.key)
+
+    def _disable(self, key: str, stream_id: str, deadline: Deadline) -> None:
+        body = {"disabled": True}
+        response = self._pili.call("POST", _path(stream_id), body, deadline=deadline)
+        if not self._document(key, response)["disabled"]:
+            raise StreamFailed(f"Pili did not disable the stream {key}")
+
+    def _find_ids(self, key: str, deadline: Deadline) -> list[str]:
+        """Return the ids of the hub's streams with this title; a title exists once in a zone."""
+        query = urlencode({"hub": self._hub, "title": key})  # `title` is a prefix
+        response = self._pili.call("GET", f"/streams?{query}", deadline=deadline)
+        return [
+            self._document(key, item)["id"]
+            for item in listed_items(response)
+            if item.get("title") == key
+        ]
 
     def _document(self, key: str, response: Any) -> dict[str, Any]:
         try:
@@ -153,9 +180,15 @@ class PiliV1:
             raise StreamFailed(
                 f"Pili returned an invalid stream: {invalid_field_count} invalid fields"
             ) from None
-        if (document["hub"], document["title"]) != (self._hub, key):
+        # The id is `<zone>.<hub>.<title>`.
+        is_valid_id = re.fullmatch(rf"[\w-]+\.{re.escape(f'{self._hub}.{key}')}", document["id"])
+        if not is_valid_id or (document["hub"], document["title"]) != (self._hub, key):
             raise StreamFailed(f"Pili returned another stream than {key}")
         live, play = document["hosts"]["live"], document["hosts"]["play"]
         live["hls"] = live["http"] = live["hls"] or live["http"]
         play["rtmp"], play["http"] = play["rtmp"] or live["rtmp"], play["http"] or live["http"]
         return document
+
+
+def _path(stream_id: str) -> str:
+    return f"/streams/{quote_path_segment(stream_id)}"

@@ -18,6 +18,7 @@ from livebackend.gateways.streams.protocol import (
     Stream,
     StreamExists,
     StreamFailed,
+    StreamReference,
 )
 from livebackend.gateways.streams.publish_urls import PublishUrlSigner
 from livebackend.gateways.streams.stream_documents import (
@@ -28,21 +29,25 @@ from livebackend.gateways.streams.stream_documents import (
 )
 
 _DISABLED_FOREVER = -1
-_MAX_TIMESTAMP = 253_402_300_799  # the last second of the year 9999
+# The publish securities that do not use the publish key of a stream: Pili v2 has no request that
+# would set it.
+_SUPPORTED_SECURITY = ("none", "expiry_sk")
+# The end of the year 9999 in China. Later times have no date.
+_MAX_TIMESTAMP = 253_402_271_999
 
 
 class _StreamInfo(BaseModel):
     """The fields of a Pili stream that PiliV2 needs. Times are in seconds since 1970."""
 
-    createdAt: int = Field(ge=0, le=_MAX_TIMESTAMP)  # noqa: N815  # named by Pili, like the others below
-    updatedAt: int = Field(ge=0, le=_MAX_TIMESTAMP)  # noqa: N815
-    expireAt: int = Field(ge=0, le=_MAX_TIMESTAMP)  # noqa: N815
+    createdAt: int = Field(ge=0)  # noqa: N815  # named by Pili, like the others below
+    updatedAt: int = Field(ge=0)  # noqa: N815
+    expireAt: int = Field(ge=0)  # noqa: N815
     disabledTill: int  # noqa: N815
 
     def times(self) -> StreamTimes:
         timestamps_s = (self.createdAt, self.updatedAt, self.expireAt)
         return StreamTimes(
-            *(datetime.fromtimestamp(timestamp_s, UTC) for timestamp_s in timestamps_s)
+            *(datetime.fromtimestamp(min(time_s, _MAX_TIMESTAMP), UTC) for time_s in timestamps_s)
         )
 
 
@@ -51,11 +56,17 @@ class PiliV2:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """Create the gateway. Raises ValueError for a missing setting."""
+        """Create the gateway. Raises ValueError for a missing or unsupported setting."""
         settings.require(
             *("qiniu.access_key", "qiniu.secret_key"),
             *("streams.publish_host", "streams.rtmp_host", "streams.hls_host"),
         )
+        if settings.streams_publish_security not in _SUPPORTED_SECURITY:
+            raise ValueError(
+                f"streams.publish_security: {settings.streams_publish_security} is not supported,"
+                " because Pili v2 does not get the publish keys of streams; set the hub and this"
+                f" setting to {' or '.join(_SUPPORTED_SECURITY)}"
+            )
         qiniu_keys = {
             "access_key": settings.qiniu_access_key,
             "secret_key": settings.qiniu_secret_key.get_secret_value(),
@@ -104,27 +115,28 @@ class PiliV2:
         )
         return Stream(document, play_urls(document))
 
-    def exists(self, key: str) -> bool:
+    def exists(self, stream: StreamReference) -> bool:
         try:
-            self._info(key, Deadline())
+            self._info(stream.key, Deadline())
         except NoSuchStream:
             return False
         return True
 
-    def disable(self, key: str) -> None:
+    def disable(self, stream: StreamReference) -> None:
         deadline = Deadline()
         try:
-            self._disable(key, deadline)
+            self._disable(stream.key, deadline)
         except NoSuchStream:
             # A missing stream is created and then disabled. Otherwise, a host with a publish URL
             # that is still valid could create an enabled stream.
             with suppress(StreamExists):
-                self._pili.call("POST", "/streams", {"key": key}, deadline=deadline)
-            self._disable(key, deadline)
+                self._pili.call("POST", "/streams", {"key": stream.key}, deadline=deadline)
+            self._disable(stream.key, deadline)
 
-    def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
-        response = self._pili.call("POST", "/livestreams", {"items": list(keys)})
-        live_keys = {entry.get("key") for entry in listed_items(response)}
+    def live_publishers(self, streams: Sequence[StreamReference]) -> Mapping[str, str | None]:
+        keys = [stream.key for stream in streams]
+        response = self._pili.call("POST", "/livestreams", {"items": keys})
+        live_keys = [entry.get("key") for entry in listed_items(response)]
         return {key: None for key in keys if key in live_keys}
 
     def publish_url(self, document: Mapping[str, Any]) -> str:

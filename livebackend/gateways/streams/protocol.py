@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import orjson
 
@@ -48,6 +48,21 @@ class Stream:
         return orjson.dumps(self.document).decode()
 
 
+class StreamReference(NamedTuple):
+    """A stream's key, and the id in the response to its creation.
+
+    `id` is None if the server did not receive the response, or did not store it.
+    """
+
+    key: str
+    id: str | None = None
+
+
+def stream_reference(key: str, document_json: str | None) -> StreamReference:
+    """Return the reference of a stream with this stored JSON, if any."""
+    return StreamReference(key, parse_document(document_json).get("id") if document_json else None)
+
+
 def parse_document(text: str) -> dict[str, Any]:
     """Parse the JSON text of a stream's document."""
     document: dict[str, Any] = orjson.loads(text)
@@ -64,19 +79,19 @@ class StreamGateway(Protocol):
     def create(self, key: str, publish_key: str) -> Stream:
         """Create a stream that accepts a publisher with this publish key."""
 
-    def exists(self, key: str) -> bool:
+    def exists(self, stream: StreamReference) -> bool:
         """Return whether a created stream still exists."""
 
-    def disable(self, key: str) -> None:
+    def disable(self, stream: StreamReference) -> None:
         """Disconnect the stream's publisher, and reject all later publishers.
 
         With nginx-rtmp, the API's hook rejects them. Succeeds if the stream does not exist.
         """
 
-    def live_publishers(self, keys: Sequence[str]) -> Mapping[str, str | None]:
+    def live_publishers(self, streams: Sequence[StreamReference]) -> Mapping[str, str | None]:
         """Return the publisher's id for each live stream, by stream key.
 
-        `keys` has up to 100 stream keys. An id is None if the provider does not report it.
+        `streams` has up to 100 streams. An id is None if the provider does not report it.
         """
 
     def publish_url(self, document: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from livebackend.config.settings import Settings
 
-_PILI_ZONE = "z1"
+_DEFAULT_ZONE = "z1"
 _CHINA_TIME = timezone(timedelta(hours=8))
 
 
@@ -68,7 +68,7 @@ def new_document(
 ) -> dict[str, Any]:
     """Return the JSON of a new stream."""
     return {
-        "id": stream_id(hub, key),
+        "id": default_stream_id(hub, key),
         "hub": hub,
         "title": key,
         "publishKey": publish_key,
@@ -84,8 +84,9 @@ def new_document(
     }
 
 
-def stream_id(hub: str, key: str) -> str:
-    return f"{_PILI_ZONE}.{hub}.{key}"
+def default_stream_id(hub: str, key: str) -> str:
+    """Return the id of a stream in the zone of most hubs."""
+    return f"{_DEFAULT_ZONE}.{hub}.{key}"
 
 
 def play_urls(document: Mapping[str, Any]) -> dict[str, str | None]:

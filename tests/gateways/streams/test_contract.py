@@ -1,6 +1,7 @@
 """Contract of the stream gateways: tests that all four implementations must pass."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,22 +22,27 @@ from livebackend.gateways.streams import (
     StreamExists,
     StreamFailed,
     StreamGateway,
+    StreamReference,
+    stream_reference,
 )
 from tests.support.api import run_concurrently
 from tests.support.fake_providers import (
+    ACCESS_KEY,
     HUB,
     FakeNginxRtmp,
     FakePiliV1,
     FakePiliV2,
     FakeStream,
     FakeStreamProvider,
+    json_response,
 )
-from tests.support.fake_server import FAILURE_MODES, running_fake_server
+from tests.support.fake_server import FAILURE_MODES, FakeServer, running_fake_server
 from tests.support.servers import free_port
 from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
 from tests.support.streams import STREAM_FIELDS, STREAM_HOSTS, provider_settings
 
 KEY, PUBLISH_KEY = "586f00dd5e77b017852a1a7e", "96aaffaee4505e6d"
+STREAM = StreamReference(KEY)
 FAKE_PROVIDERS = {PiliV1: FakePiliV1, PiliV2: FakePiliV2, NginxRtmpStreams: FakeNginxRtmp}
 
 
@@ -109,21 +115,25 @@ def test_play_urls_do_not_contain_the_publish_key(case: Case) -> None:
     assert not any(PUBLISH_KEY in str(url) for url in urls.values())
 
 
-def test_publish_url_contains_the_publish_key(case: Case) -> None:
+def test_publish_url_contains_the_publish_key_or_a_signature_of_the_account(case: Case) -> None:
     document = create_stream(case).document
     host = document["hosts"]["publish"]["rtmp"]
-    url = case.gateway.publish_url(document)
-    assert url == f"rtmp://{host}/{HUB}/{KEY}?key={PUBLISH_KEY}"
+    base, _, query = case.gateway.publish_url(document).partition("?")
+    assert base == f"rtmp://{host}/{HUB}/{KEY}"
+    if isinstance(case.gateway, PiliV2):
+        assert re.fullmatch(rf"e=[0-9]+&token={ACCESS_KEY}:[\w-]{{27}}=", query)
+    else:
+        assert query == f"key={PUBLISH_KEY}"
 
 
 def test_stream_is_live_while_the_host_publishes(case: Case) -> None:
     create_stream(case)
     case.provider.start_publishing(KEY)
-    assert list(case.gateway.live_publishers([KEY])) == [KEY]
+    assert list(case.gateway.live_publishers([STREAM])) == [KEY]
     case.provider.stop_publishing(KEY)
-    assert case.gateway.live_publishers([KEY]) == {}
+    assert case.gateway.live_publishers([STREAM]) == {}
     case.provider.start_publishing(KEY)
-    assert list(case.gateway.live_publishers([KEY])) == [KEY]
+    assert list(case.gateway.live_publishers([STREAM])) == [KEY]
 
 
 def test_only_the_published_streams_are_live(case: Case) -> None:
@@ -132,7 +142,7 @@ def test_only_the_published_streams_are_live(case: Case) -> None:
         create_stream(case, key)
         case.provider.start_publishing(key)
     case.provider.stop_publishing(keys[1])
-    live_publishers = case.gateway.live_publishers([keys[2], keys[1], keys[0]])
+    live_publishers = case.gateway.live_publishers([StreamReference(keys[n]) for n in (2, 1, 0)])
     assert set(live_publishers) == {keys[0], keys[2]}
 
 
@@ -141,26 +151,26 @@ def test_100_streams_are_queried_in_one_request(remote_case: Case) -> None:
     create_stream(remote_case, keys[7])
     remote_case.provider.start_publishing(keys[7])
     requests_before = len(remote_case.provider.server.received_requests)
-    assert list(remote_case.gateway.live_publishers(keys)) == [keys[7]]
+    assert list(remote_case.gateway.live_publishers(list(map(StreamReference, keys)))) == [keys[7]]
     assert len(remote_case.provider.server.received_requests) == requests_before + 1
 
 
 def test_disabled_stream_is_no_longer_live(case: Case) -> None:
     create_stream(case)
     case.provider.start_publishing(KEY)
-    case.gateway.disable(KEY)
-    assert case.gateway.live_publishers([KEY]) == {}
-    case.gateway.disable(KEY)
+    case.gateway.disable(STREAM)
+    assert case.gateway.live_publishers([STREAM]) == {}
+    case.gateway.disable(STREAM)
 
 
 def test_disabling_a_stream_that_does_not_exist_succeeds(case: Case) -> None:
-    case.gateway.disable(KEY)
-    assert case.gateway.live_publishers([KEY]) == {}
+    case.gateway.disable(STREAM)
+    assert case.gateway.live_publishers([STREAM]) == {}
 
 
 def test_created_stream_exists(case: Case) -> None:
     create_stream(case)
-    assert case.gateway.exists(KEY)
+    assert case.gateway.exists(STREAM)
 
 
 def test_stream_deleted_by_the_provider_can_be_created_again(case: Case) -> None:
@@ -168,14 +178,14 @@ def test_stream_deleted_by_the_provider_can_be_created_again(case: Case) -> None
         pytest.skip("nginx stores no streams that it could delete")
     first_stream = create_stream(case)
     case.provider.drop_stream(KEY)
-    assert not case.gateway.exists(KEY)
+    assert not case.gateway.exists(STREAM)
     recreated_stream = create_stream(case)
     assert (recreated_stream.document["title"], recreated_stream.document["publishKey"]) == (
         KEY,
         PUBLISH_KEY,
     )
     assert recreated_stream.play_urls == first_stream.play_urls
-    assert case.gateway.exists(KEY)
+    assert case.gateway.exists(STREAM)
 
 
 def failure_within_4_s(provider_call: Callable[[], object]) -> StreamFailed:
@@ -191,12 +201,12 @@ def failure_within_4_s(provider_call: Callable[[], object]) -> StreamFailed:
 def test_development_gateway_fails_until_it_recovers(failing_method: str) -> None:
     streams = new_gateway(DevelopmentStreams, "")
     getattr(streams, failing_method)()
-    for call_with_key in (
+    for call_with_stream in (
         streams.exists,
         streams.disable,
-        lambda key: streams.live_publishers([key]),
+        lambda stream: streams.live_publishers([stream]),
     ):
-        failure_within_4_s(lambda call=call_with_key: call(KEY))  # type: ignore[misc]
+        failure_within_4_s(lambda call=call_with_stream: call(STREAM))  # type: ignore[misc]
     failure_within_4_s(lambda: streams.create(KEY, PUBLISH_KEY))
     streams.recover()
     assert streams.create(KEY, PUBLISH_KEY).document["title"] == KEY
@@ -217,7 +227,7 @@ def test_every_provider_failure_raises_stream_failed_within_4_s(
         # `live_publishers` must fail as well, and not report the stream as offline.
         (error,), _ = run_concurrently(
             lambda: [failure_within_4_s(lambda: streams.create(KEY, PUBLISH_KEY))],
-            lambda: [failure_within_4_s(lambda: streams.live_publishers([KEY]))],
+            lambda: [failure_within_4_s(lambda: streams.live_publishers([STREAM]))],
         )
         create_requests = [
             request for request in server.received_requests if request.path.endswith("/streams")
@@ -345,8 +355,105 @@ class TestPiliV1:
             "hdl": None,
         }
 
+    def test_stream_in_another_zone_is_queried_and_disabled_with_its_own_id(self) -> None:
+        provider = FakePiliV1(zone="z0")
+        with running_fake_server(provider.server) as server:
+            streams = new_gateway(PiliV1, server.url)
+            document_json = streams.create(KEY, PUBLISH_KEY).document_json
+            stream = stream_reference(KEY, document_json)
+            assert stream == (KEY, f"z0.{HUB}.{KEY}")
+            provider.start_publishing(KEY)
+            assert streams.exists(stream)
+            assert streams.live_publishers([stream]) == {KEY: None}
+            streams.disable(stream)
+            assert streams.live_publishers([stream]) == {}
+        assert provider.streams[KEY].disabled
+        assert all(f"z1.{HUB}" not in request.path for request in server.received_requests)
+
+    @pytest.mark.parametrize("stream_id", [None, f"z1.{HUB}.{KEY}"])
+    def test_stream_with_an_unknown_id_is_found_by_its_title_and_disabled(
+        self, stream_id: str | None
+    ) -> None:
+        provider = FakePiliV1(zone="z0")
+        with running_fake_server(provider.server) as server:
+            streams = new_gateway(PiliV1, server.url)
+            for key in (KEY, f"{KEY}2"):
+                streams.create(key, PUBLISH_KEY)
+            streams.disable(StreamReference(KEY, stream_id))
+        assert provider.streams[KEY].disabled
+        assert not provider.streams[f"{KEY}2"].disabled
+
+    def test_disabling_fails_if_the_listed_stream_is_not_found(self) -> None:
+        """Pili lists the stream, but every request with its id gets 404."""
+        provider = FakePiliV1(reported_id=f"z9.{HUB}.{KEY}")
+        provider.streams[KEY] = FakeStream(PUBLISH_KEY)
+        provider.zone = "z0"
+        with running_fake_server(provider.server) as server:
+            error = failure_within_4_s(lambda: new_gateway(PiliV1, server.url).disable(STREAM))
+        assert isinstance(error, NoSuchStream)
+        assert not provider.streams[KEY].disabled
+
+    def test_disabling_fails_if_the_hub_does_not_exist(self) -> None:
+        with running_fake_server(FakePiliV1().server) as server:
+            settings = {**provider_settings(server.url), "streams.hub": "another"}
+            streams = PiliV1.from_settings(
+                Settings.load({**REQUIRED_SETTINGS, **UNSAFE_SETTINGS, **settings}, {})
+            )
+            failure_within_4_s(lambda: streams.disable(STREAM))
+
+    @pytest.mark.parametrize(
+        "stream_id",
+        [
+            *(f"z1.other.{KEY}", f"z1.{HUB}.other", f"z1.{HUB}.{KEY}2", f"z1x{HUB}.{KEY}"),
+            *(f".{HUB}.{KEY}", f"a.b.{HUB}.{KEY}", f"z1/../{HUB}.{KEY}", f"z1.{HUB}.{KEY}\n", "z1"),
+        ],
+    )
+    def test_stream_with_the_id_of_another_hub_or_title_raises_stream_failed(
+        self, stream_id: str
+    ) -> None:
+        provider = FakePiliV1(reported_id=stream_id)
+        with running_fake_server(provider.server) as server:
+            failure_within_4_s(lambda: new_gateway(PiliV1, server.url).create(KEY, PUBLISH_KEY))
+
+    @pytest.mark.parametrize("text", ["a\0b", "a\nb", 'a"b', "a\\b"])
+    def test_stream_with_text_that_cannot_be_stored_raises_stream_failed(self, text: str) -> None:
+        provider = FakePiliV1(reported_domain=text)
+        with running_fake_server(provider.server) as server:
+            failure_within_4_s(lambda: new_gateway(PiliV1, server.url).create(KEY, PUBLISH_KEY))
+
+
+@pytest.mark.parametrize(("gateway_class", "field"), [(PiliV1, "streamId"), (PiliV2, "key")])
+@pytest.mark.parametrize("value", [None, 1, ["x"], {"x": 1}])
+def test_entry_without_a_stream_name_counts_as_no_live_stream(
+    value: object, gateway_class: Any, field: str
+) -> None:
+    response = json_response({"items": [{field: value, "status": "connected"}]})
+    with running_fake_server(FakeServer(lambda request: response)) as server:
+        assert new_gateway(gateway_class, server.url).live_publishers([STREAM]) == {}
+
 
 class TestPiliV2:
+    @pytest.mark.parametrize("expire_at", [253_402_271_999, 253_402_300_799, 10**18])
+    def test_expiry_time_after_the_year_9999_is_the_end_of_that_year(self, expire_at: int) -> None:
+        provider = FakePiliV2(reported_info={"expireAt": expire_at})
+        with running_fake_server(provider.server) as server:
+            document = new_gateway(PiliV2, server.url).create(KEY, PUBLISH_KEY).document
+        assert document["expireAt"] == "9999-12-31T23:59:59.000000+08:00"
+
+    @pytest.mark.parametrize("time_s", [-1, 1.5, "1", None])
+    def test_invalid_time_raises_stream_failed(self, time_s: object) -> None:
+        provider = FakePiliV2(reported_info={"createdAt": time_s})
+        with running_fake_server(provider.server) as server:
+            failure_within_4_s(lambda: new_gateway(PiliV2, server.url).create(KEY, PUBLISH_KEY))
+
+    @pytest.mark.parametrize("security", ["static", "expiry", "dynamic"])
+    def test_publish_security_that_needs_the_publish_key_is_a_settings_error(
+        self, security: str
+    ) -> None:
+        settings = {**provider_settings("u"), "streams.publish_security": security}
+        with pytest.raises(ValueError, match=f"streams.publish_security: {security} is not supp"):
+            PiliV2.from_settings(Settings.load({**REQUIRED_SETTINGS, **settings}, {}))
+
     def test_disabling_a_deleted_stream_creates_it_first(self) -> None:
         """Otherwise, publishing to a valid publish URL would create an enabled stream."""
         provider = FakePiliV2()
@@ -354,9 +461,9 @@ class TestPiliV2:
             streams = new_gateway(PiliV2, server.url)
             streams.create(KEY, PUBLISH_KEY)
             provider.drop_stream(KEY)
-            streams.disable(KEY)
+            streams.disable(STREAM)
             provider.start_publishing(KEY)
-            assert streams.live_publishers([KEY]) == {}
+            assert streams.live_publishers([STREAM]) == {}
 
     def test_creation_time_has_the_format_of_the_api_document(self) -> None:
         with running_fake_server(FakePiliV2().server) as server:
@@ -382,9 +489,9 @@ class TestNginxRtmpStreams:
         nginx = FakeNginxRtmp()
         with running_fake_server(nginx.server) as server:
             nginx.start_publishing(KEY)
-            assert new_gateway(NginxRtmpStreams, server.url).live_publishers([KEY, "abc"]) == {
-                KEY: "7"
-            }
+            streams = new_gateway(NginxRtmpStreams, server.url)
+            live_publishers = streams.live_publishers([STREAM, StreamReference("abc")])
+            assert live_publishers == {KEY: "7"}
 
     def test_disable_fails_if_the_server_does_not_drop_the_publisher(self) -> None:
         """After a reload, the new nginx worker cannot drop publishers of the old worker."""
@@ -393,15 +500,15 @@ class TestNginxRtmpStreams:
             nginx.start_publishing(KEY)
             nginx.streams = _UndroppableStreams(nginx.streams)
             with pytest.raises(StreamFailed, match="did not disconnect the publisher"):
-                new_gateway(NginxRtmpStreams, server.url).disable(KEY)
+                new_gateway(NginxRtmpStreams, server.url).disable(STREAM)
 
     def test_publisher_that_sends_no_data_is_not_live(self) -> None:
         nginx = FakeNginxRtmp()
         with running_fake_server(nginx.server) as server:
             nginx.streams[KEY] = FakeStream(is_publishing=False)
             streams = new_gateway(NginxRtmpStreams, server.url)
-            assert streams.live_publishers([KEY]) == {}
-            streams.disable(KEY)
+            assert streams.live_publishers([STREAM]) == {}
+            streams.disable(STREAM)
         assert nginx.streams == {}
 
     def test_statistics_with_xml_entities_are_rejected(self) -> None:
@@ -409,7 +516,7 @@ class TestNginxRtmpStreams:
         nginx.stat = lambda: '<!DOCTYPE x [<!ENTITY a "b">]><rtmp/>'  # type: ignore[method-assign]
         with running_fake_server(nginx.server) as server:
             failure_within_4_s(
-                lambda: new_gateway(NginxRtmpStreams, server.url).live_publishers([KEY])
+                lambda: new_gateway(NginxRtmpStreams, server.url).live_publishers([STREAM])
             )
 
 
@@ -420,6 +527,6 @@ class _UndroppableStreams(dict[str, Any]):
 
 def test_disabled_development_stream_rejects_a_publisher() -> None:
     streams = new_gateway(DevelopmentStreams, "")
-    streams.disable(KEY)
+    streams.disable(STREAM)
     with pytest.raises(NoSuchStream):
         streams.start_publishing(KEY)
