@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, literal_column, null, select, text, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, literal_column, null, select, text, update
 
 from livebackend import models
 from livebackend.database.engine import Database
@@ -34,9 +34,9 @@ PUBLISHER_GRACE_PERIOD = timedelta(seconds=5)
 # The maximum number of streams in one call to a provider.
 _BATCH_SIZE = 100
 
-# A closed room needs only the key and the id of its stream, to disable the stream. The other data of
-# the stream, such as the publish key, is deleted.
-_ONLY_THE_ID = literal_column(
+# A closed room needs only the key and the id of its stream, to disable the stream. The other data
+# of the stream, such as the publish key, is deleted.
+_ONLY_THE_ID: ColumnElement[str] = literal_column(
     "CASE WHEN stream IS NOT NULL THEN json_build_object('id', stream::json -> 'id')::text END"
 )
 CLOSE_ROOMS = (
