@@ -1,7 +1,8 @@
 """The ini file argument of commands, and the objects built from the ini file."""
 
+import configparser
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pyramid.paster import get_appsettings
 
 from livebackend.cli.output import report_errors
 from livebackend.config.deprecated_names import configure_renamed_loggers
+from livebackend.config.errors import SettingsError
 from livebackend.config.settings import Settings, with_default_public_url
 from livebackend.container import Services, build_services, make_gateways, open_database
 from livebackend.database.engine import Database
@@ -21,15 +23,55 @@ ini_argument = click.argument("ini", type=click.Path(exists=True, dir_okay=False
 
 
 def setup_logging(ini: Path) -> None:
-    """Configure logging from an ini file, which can contain deprecated logger names."""
-    paster.setup_logging(str(ini))
+    """Configure logging from an ini file, which can contain deprecated logger names.
+
+    Raises SettingsError.
+    """
+    with _syntax_errors_converted(ini):
+        paster.setup_logging(str(ini))
     configure_renamed_loggers()
 
 
+def read_section(ini: Path, options: Mapping[str, str] | None = None) -> Any:
+    """Return the section `app:main` of an ini file, with `global_conf`. Raises SettingsError.
+
+    `options` override the defaults of the file.
+    """
+    with _syntax_errors_converted(ini):
+        return get_appsettings(str(ini), name="main", options=options)
+
+
 def app_section(ini: Path) -> dict[str, Any]:
-    """Return the section `app:main` of an ini file."""
-    settings = get_appsettings(str(ini), name="main")
+    """Return the settings of an ini file. Raises SettingsError."""
+    settings = read_section(ini)
     return with_default_public_url(settings, settings.global_conf)
+
+
+@contextmanager
+def _syntax_errors_converted(ini: Path) -> Iterator[None]:
+    """Convert a syntax error of an ini file to SettingsError, without the text of its lines.
+
+    The message of the original error contains a part of the line, which can be a secret.
+    """
+    try:
+        yield
+    except configparser.Error as error:
+        raise SettingsError(f"{ini}: {_describe(error)}") from None
+
+
+def _describe(error: configparser.Error) -> str:
+    if isinstance(error, configparser.InterpolationError):
+        return f"{error.option}: write a % in a value as %%"
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        return f"line {error.lineno}: a section such as [app:main] must come first"
+    if isinstance(error, configparser.ParsingError):
+        lines = ", ".join(str(line_number) for line_number, _ in error.errors)
+        return f"line {lines}: is not `name = value`"
+    if isinstance(error, configparser.DuplicateOptionError):
+        return f"line {error.lineno}: {error.option} is set twice"
+    if isinstance(error, configparser.DuplicateSectionError):
+        return f"line {error.lineno}: the section [{error.section}] exists already"
+    return f"is not a valid ini file ({type(error).__name__})"
 
 
 def load_settings(ini: Path) -> Settings:

@@ -26,16 +26,17 @@ def migrate(ini: Path, *, status: bool, dry_run: bool) -> None:
 
     Example: livebackend migrate production.ini --status
     """
-    setup_logging(ini)
-    with report_errors(), opened_database(load_settings(ini)) as database:
-        if status:
-            _print_status(database)
-        elif dry_run:
-            sql = pending_sql(database)
-            print_result(sql, sql=sql)
-        else:
-            run_migrations(database, report=lambda line: click.echo(line, err=True))
-            print_result("the database is up to date", migrated=True)
+    with report_errors():
+        setup_logging(ini)
+        with opened_database(load_settings(ini)) as database:
+            if status:
+                _print_status(database)
+            elif dry_run:
+                sql = pending_sql(database)
+                print_result(sql, sql=sql)
+            else:
+                run_migrations(database, report=lambda line: click.echo(line, err=True))
+                print_result("the database is up to date", migrated=True)
 
 
 def _print_status(database: Database) -> None:

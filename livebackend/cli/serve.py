@@ -19,9 +19,9 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from pyramid.paster import get_app, get_appsettings
+from pyramid.paster import get_app
 
-from livebackend.cli.ini_file import setup_logging
+from livebackend.cli.ini_file import read_section, setup_logging
 from livebackend.config.errors import SettingsError
 from livebackend.config.settings import Settings, with_default_public_url
 from livebackend.container import Services, checked_settings, open_database
@@ -49,11 +49,11 @@ def serve(ini: Path, host: str | None, port: str | None) -> None:
 
     Example: livebackend serve production.ini
     """
-    setup_logging(ini)
     options = {name: value for name, value in {"host": host, "port": port}.items() if value}
-    section = get_appsettings(str(ini), name="main", options=options)
-    address = section.global_conf["host"], int(section.global_conf["port"])
     try:
+        setup_logging(ini)
+        section = read_section(ini, options)
+        address = section.global_conf["host"], int(section.global_conf["port"])
         settings, _ = checked_settings(
             with_default_public_url(section, section.global_conf), os.environ
         )

@@ -159,7 +159,13 @@ class Settings(BaseModel):
     LIVEBACKEND_CODES_REPLY overrides it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_setting_name)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=_setting_name,
+        # The values can be secrets, and a validation error can be logged.
+        hide_input_in_errors=True,
+    )
 
     database_url: SecretStr = Field(
         description="`postgresql://…`, or `embedded`: a PostgreSQL server of its own in `data.dir`"

@@ -1,5 +1,6 @@
 """The connection pool, transactions with retries, and the wait for replication."""
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -189,10 +190,16 @@ def _run_in_autocommit_mode(connection: Connection, work: Callable[[Connection],
 def _psycopg2_url(url: str | URL) -> URL:
     try:
         parsed_url = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise SettingsError("database.url: is not a valid URL") from None
     if parsed_url.drivername not in ("postgresql", "postgresql+psycopg2"):
         raise SettingsError("database.url: must begin with postgresql://")
+    # Otherwise, error messages of PostgreSQL would contain the end of the password as a host.
+    if re.search(r"[@\s]", f"{parsed_url.host or ''}{parsed_url.database or ''}"):
+        raise SettingsError(
+            "database.url: is not a valid URL: write special characters of the password in percent"
+            " encoding, such as %40 for @"
+        )
     return parsed_url.set(drivername="postgresql+psycopg2")
 
 

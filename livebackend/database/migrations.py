@@ -14,7 +14,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from livebackend.config.errors import DatabaseNotReady
 from livebackend.database.engine import Database
@@ -136,6 +136,11 @@ def _database_errors_converted() -> Iterator[None]:
     """Convert database errors to DatabaseNotReady, which is reported to the operator."""
     try:
         yield
+    except ProgrammingError as error:
+        # Without SQLSTATE, the message is of the driver, and can contain a part of the URL.
+        if getattr(error.orig, "pgcode", None) is not None:
+            raise DatabaseNotReady(f"database.url: {str(error.orig).strip()}") from error
+        raise DatabaseNotReady("database.url: has an invalid parameter") from None
     except DBAPIError as error:
         raise DatabaseNotReady(f"database.url: {str(error.orig).strip()}") from error
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from pyramid.paster import get_appsettings
 
 import livebackend
@@ -80,6 +81,23 @@ def test_error_message_does_not_contain_the_secret() -> None:
             {**REQUIRED_SETTINGS, "secrets": "hunter2", "passwords.pepper": "hunter3"}, {}
         )
     assert "hunter" not in str(caught.value)
+
+
+def test_no_representation_of_the_settings_contains_a_secret() -> None:
+    secret = "hunter2-hunter2-hunter2-hunter2-hunter2"
+    names = [
+        name
+        for name, field in Settings.fields_by_name().items()
+        if "Secret" in str(field.annotation)
+    ]
+    assert {"database.url", "secrets", "passwords.pepper", "wechat.api_key"} <= set(names)
+    secrets = dict.fromkeys(names, secret) | {"database.url": f"postgresql://x:{secret}@h/x"}
+    settings = Settings.load({**REQUIRED_SETTINGS, **secrets}, {})
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate({**REQUIRED_SETTINGS, **secrets, "x": secret})
+    for text in (repr(settings), str(settings), str(settings.model_dump()), str(caught.value)):
+        assert "hunter2" not in text
+    assert "hunter2" not in settings.model_dump_json()
 
 
 @pytest.mark.parametrize("name", list(Settings.fields_by_name()))

@@ -1,6 +1,7 @@
 """Transactions of `Database`: commit, rollback, retries and timeouts."""
 
 import threading
+import traceback
 from functools import partial
 from typing import Any
 
@@ -11,8 +12,10 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from livebackend import models
+from livebackend.config.errors import SettingsError
 from livebackend.core.errors import CommitOutcomeUnknown, DomainError
 from livebackend.database.engine import Database
+from livebackend.database.migrations import check_migrated
 from tests.support.api import run_concurrently
 from tests.support.database_state import DatabaseState
 from tests.support.postgres_backends import backend_pid, terminate_backend
@@ -217,3 +220,25 @@ def test_postgresql_url_uses_psycopg2(database_url: str) -> None:
     plain_url_database = Database(database_url.replace("postgresql+psycopg2", "postgresql"))
     assert plain_url_database.engine.driver == "psycopg2"
     plain_url_database.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:par@t-of-password@127.0.0.1:1/x",
+        "postgresql://user:par@t-of-password:x@127.0.0.1:port/x",
+        "postgresql://user:x/par@t-of-password@127.0.0.1/x",
+        "postgresql://user:p/@t-of-password/@127.0.0.1:1/x",
+        "postgresql:/user:t-of-password@127.0.0.1/x",
+        "t-of-password",
+        "mysql://user:t-of-password@127.0.0.1/x",
+        "postgresql://user:x@127.0.0.1:1/x?t-of-password=1",
+        "postgresql://user:t-of-password#x@127.0.0.1:1/x",
+    ],
+)
+def test_error_of_an_invalid_url_contains_no_part_of_the_password(url: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        check_migrated(Database(url, pool_size=1))
+    trace = "".join(traceback.format_exception(caught.value))
+    assert "t-of-password" not in trace
+    assert caught.value.errors[0].startswith("database.url: ")

@@ -8,16 +8,22 @@ _SECRET_PATTERN = re.compile(
     r"|\bey[\w-]{16,}\.[\w-]{16,}"  # a login token, or a ticket
     r"|publishKey"
     r"|\$2[aby]\$[0-9]{2}\$"  # a password's hash
+    r"|://[^\s/@:]*:(?!\*\*\*@)[^\s/@]+@"  # a URL with a password; SQLAlchemy shows it as ***
+    r"|(?i:authorization)['\"]?\s*[:=]|\b(?:Bearer|Qiniu|QBox|WECHATPAY2-SHA256-RSA2048) \S{8}"
+    r"|[?&](?i:token|password|oldPassword|code|code_v|key|secret|sign|signature)=[^\s&*]"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
 # Log line in which the development SMS gateway prints a verification code; it is allowed.
 _ALLOWED_SMS_LINE = re.compile(r"code for 1[0-9]{2}\*{4}[0-9]{4}: (?:[0-9]{4}|[0-9]{6})(?:\"})?$")
-_REQUEST_ID_PATTERN = re.compile(r"\b[0-9a-f]{32}\b")
+# Request ids, hashes, stream keys and UUIDs, of which 11 digits can look like a phone number.
+_HEXADECIMAL_ID_PATTERN = re.compile(
+    r"\b(?:[0-9a-f]{24,128}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b"
+)
 
 
 def find_leaks(log: str, secrets: Collection[str]) -> list[str]:
     """Return the lines that contain one of `secrets`, or match a pattern of secrets."""
-    # Request ids are removed, because 11 of their digits can look like a phone number.
-    log = _REQUEST_ID_PATTERN.sub("", log)
+    log = _HEXADECIMAL_ID_PATTERN.sub("", log)
     # Only secrets in the log become a pattern: compiling a pattern of all secrets takes 5 ms.
     secrets_in_log = sorted(secret for secret in secrets if len(secret) >= 4 and secret in log)
     secret_words_pattern = "|".join(
