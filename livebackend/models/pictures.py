@@ -17,6 +17,7 @@ class Picture(Base):
         Index("ix_pictures_account_id", "account_id"),
         Index("ix_pictures_unused", "created_at", postgresql_where=text("account_id IS NULL")),
         CheckConstraint("deleted_at IS NULL OR account_id IS NULL", name="deleted"),
+        Index("ix_pictures_deleted", "id", postgresql_where=text("deleted_at IS NOT NULL")),
         # Index of the random folder name in the location, by which clients request the picture.
         Index("ix_pictures_folder", text("split_part(location, '/', -2)")),
     )

@@ -1,8 +1,9 @@
 """Avatars: upload of pictures, assignment to accounts, and deletion."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, BinaryIO
 
 from sqlalchemy import (
@@ -12,7 +13,6 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    or_,
     select,
     text,
     update,
@@ -63,17 +63,20 @@ _MARK_UNUSED_PICTURES_DELETED = _MARK_DELETED.where(
         select(models.Picture.id)
         .where(
             models.Picture.account_id.is_(None),
-            or_(
-                models.Picture.deleted_at.is_not(None),
-                models.Picture.created_at < func.now() - bindparam("age", type_=Interval),
-            ),
-            models.Picture.id > bindparam("after"),
+            models.Picture.deleted_at.is_(None),
+            models.Picture.created_at < func.now() - bindparam("age", type_=Interval),
         )
-        .order_by(models.Picture.id)
+        .order_by(models.Picture.created_at)
         .limit(_BATCH_SIZE)
         .with_for_update(skip_locked=True)
     )
-).returning(models.Picture.id)
+)
+_DELETED_PICTURES = (
+    select(models.Picture.id, models.Picture.location)
+    .where(models.Picture.deleted_at.is_not(None), models.Picture.id > bindparam("after"))
+    .order_by(models.Picture.id)
+    .limit(_BATCH_SIZE)
+)
 _DELETE_ROWS = delete(models.Picture).where(
     models.Picture.location.in_(bindparam("locations", expanding=True)),
     models.Picture.deleted_at.is_not(None),
@@ -190,15 +193,19 @@ class Avatars:
 
         Returns the number of these pictures.
         """
-
-        def mark_batch(connection: Connection) -> list[Any]:
-            values = {"age": self._unused_ttl, "after": last_id}
-            return list(connection.execute(_MARK_UNUSED_PICTURES_DELETED, values))
-
+        values = {"age": self._unused_ttl}
+        while self._database.run(
+            lambda connection: connection.execute(_MARK_UNUSED_PICTURES_DELETED, values).all()
+        ):
+            pass
         deleted_count = last_id = 0
         # The id continues after a batch, so that pictures whose deletion fails are tried once.
-        while rows := self._database.run(mark_batch):
-            self.remove([row.location for row in rows])
+        while rows := self._database.run(partial(_next_deleted_pictures, after_id=last_id)):
+            self.remove(row.location for row in rows)
             deleted_count += len(rows)
-            last_id = max(row.id for row in rows)
+            last_id = rows[-1].id
         return deleted_count
+
+
+def _next_deleted_pictures(connection: Connection, *, after_id: int) -> Sequence[Any]:
+    return connection.execute(_DELETED_PICTURES, {"after": after_id}).all()

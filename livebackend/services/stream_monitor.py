@@ -10,7 +10,17 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, literal_column, null, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    func,
+    literal_column,
+    null,
+    select,
+    text,
+    update,
+)
 
 from livebackend import models
 from livebackend.database.engine import Database

@@ -25,6 +25,7 @@ def upgrade() -> None:
         op.execute("ALTER TABLE pictures ADD COLUMN IF NOT EXISTS deleted_at timestamptz")
         add_check("pictures", "ck_pictures_deleted", "deleted_at IS NULL OR account_id IS NULL")
         create_index("ix_pictures_folder", "pictures (split_part(location, '/', -2))")
+        create_index("ix_pictures_deleted", "pictures (id) WHERE deleted_at IS NOT NULL")
         op.execute("ALTER TABLE accounts ADD COLUMN IF NOT EXISTS blocked_phone_digest bytea")
         add_check(
             "accounts",
