@@ -1,5 +1,6 @@
 """Tests of logout, password change and reset, profile change, and account removal."""
 
+import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -345,7 +346,8 @@ class TestRemove:
             assert database_state.rows(table) == []
         assert [row["phone"] for row in database_state.rows("verification_codes")] == [ben.phone]
         (room,) = database_state.rows("rooms")
-        assert {room[name] for name in ("title", "stream", "play_urls")} == {None}
+        assert {room[name] for name in ("title", "play_urls")} == {None}
+        assert json.loads(room["stream"]).keys() == {"id"}
         assert room["publish_key"] == ""
         assert not [
             file for file in database_state.state()["files"] if file.endswith("picture.jpg")

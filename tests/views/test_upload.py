@@ -10,6 +10,7 @@ from sqlalchemy import create_engine
 from webtest import TestApp
 
 from livebackend.container import Services
+from livebackend.storage import local_disk
 from tests.support.api import ApiClient, App
 from tests.support.database_state import DatabaseState
 from tests.support.pictures import PNG, RED, encode_image, upload
@@ -98,11 +99,11 @@ class TestUpload:
     def test_upload_to_a_full_disk_returns_0006(
         self, api: ApiClient, database_state: DatabaseState, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fail_to_open(self: Path, mode: str) -> None:
+        def fail_to_open(path: str, flags: int) -> int:
             raise OSError("No space left on device")
 
         with monkeypatch.context() as patch, database_state.assert_unchanged():
-            patch.setattr(Path, "open", fail_to_open)
+            patch.setattr(local_disk, "open_private", fail_to_open)
             response = upload(api, PNG)
         assert (response.result, response.error) == ("0006", "img; reason=picture_not_stored")
 
