@@ -10,7 +10,8 @@ _SECRET_PATTERN = re.compile(
     r"|\$2[aby]\$[0-9]{2}\$"  # a password's hash
     r"|://[^\s/@:]*:(?!\*\*\*@)[^\s/@]+@"  # a URL with a password; SQLAlchemy shows it as ***
     # The header, but not the logger livebackend.services.publish_authorization.
-    r"|(?<!\w)(?i:authorization)['\"]?\s*[:=]|\b(?:Bearer|Qiniu|QBox|WECHATPAY2-SHA256-RSA2048) \S{8}"
+    r"|(?<!\w)(?i:authorization)['\"]?\s*[:=]"
+    r"|\b(?:Bearer|Qiniu|QBox|WECHATPAY2-SHA256-RSA2048) \S{8}"
     r"|[?&](?i:token|password|oldPassword|code|code_v|key|secret|sign|signature)=[^\s&*]"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
