@@ -239,6 +239,7 @@ def run(test_machine: Machine, port: int, friend_list: Post, token: Callable[[in
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="livebackend-attacks-") as name:
         folder = Path(name)
+        folder.chmod(0o755)  # nginx's workers run as another user, and write bodies below
         postgres = EmbeddedPostgres(folder / "postgres")
         url = postgres.start()
         database = Database(url)
