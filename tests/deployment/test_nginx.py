@@ -20,6 +20,7 @@ import requests
 from livebackend.api.operation_declaration import operations
 from livebackend.api.responses import error_message
 from livebackend.api.routes import PATHS
+from livebackend.config.settings import Settings
 from livebackend_client import Client, ServerUnavailable
 from tests.support.api import App
 from tests.support.application import PRODUCTION_INI
@@ -38,6 +39,7 @@ from tests.support.upstreams import (
 
 CONNECTION_LIMIT = 50  # the value of limit_conn in nginx-site.conf
 HEADER_TIMEOUT_S = 10  # the value of client_header_timeout in nginx-site.conf
+MAX_BODY_BYTES = {"/log": 65_536, "/upload": 6_291_456}
 BODY_TIMEOUT_S = 10  # the value of client_body_timeout in nginx-site.conf
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
@@ -89,12 +91,12 @@ class NginxWithServer(Nginx):
         return self.server.log.read_text().count('"logger":"livebackend.access"')
 
 
-def post_head(path: str, body_length: int, *headers: str) -> bytes:
+def post_head(path: str, body_length: int | None, *headers: str) -> bytes:
     lines = [
         f"POST {path} HTTP/1.1",
         f"Host: {HOST}",
         "Content-Type: application/x-www-form-urlencoded",
-        f"Content-Length: {body_length}",
+        *([f"Content-Length: {body_length}"] if body_length is not None else []),
         *headers,
     ]
     return "\r\n".join([*lines, "", ""]).encode()
@@ -172,7 +174,7 @@ def assert_served(nginx: NginxWithServer, address: str = "127.0.0.1") -> None:
 
 def test_valid_request_over_https_is_served(nginx: NginxWithServer) -> None:
     response = nginx.send_valid_request()
-    assert response.startswith(b"HTTP/1.1 200 ")
+    assert response.startswith(b"HTTP/1.1 200 "), response
     assert b"strict-transport-security: max-age=31536000" in response.lower()
     assert b"Server: nginx\r\n" in response  # the header must not contain a version
     assert b"granian" not in response
@@ -321,16 +323,33 @@ def test_too_large_headers_and_bodies_are_rejected(nginx: NginxWithServer) -> No
     with nginx.connect() as connection:
         connection.sendall(post_head("/log", 0, f"X-Long: {'x' * 20_000}"))
         assert read_all(connection).startswith(b"HTTP/1.1 431 ")
+    for path, max_bytes in MAX_BODY_BYTES.items():
+        for length in (max_bytes + 1, 10_000_000_000):
+            with nginx.connect() as connection:
+                connection.sendall(post_head(path, length, "Connection: close"))
+                head, _, body = read_all(connection).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 413 ")
+            assert f"X-Error: body; reason=too_large; max={max_bytes}".encode() in head
+            assert json.loads(body) == {"result": "0003", "message": None}
+
+
+@pytest.mark.parametrize("path", ["/log", "/upload"])
+def test_chunked_body_over_the_limit_is_rejected(path: str, nginx: NginxWithServer) -> None:
+    max_bytes = MAX_BODY_BYTES[path]
+    chunk = b"%x\r\n" % (max_bytes + 1) + b"x" * (max_bytes + 1)
     with nginx.connect() as connection:
-        connection.sendall(post_head("/upload", 10_000_000_000))
+        head = post_head(path, None, "Transfer-Encoding: chunked", "Connection: close")
+        connection.sendall(head + chunk)
         assert read_all(connection).startswith(b"HTTP/1.1 413 ")
-    # nginx accepts this body, but the application rejects it.
-    body = b"x" * 70_000
-    with nginx.connect() as connection:
-        connection.sendall(post_head("/log", len(body), "Connection: close") + body)
-        response = read_all(connection)
-    assert response.startswith(b"HTTP/1.1 413 ")
-    assert json.loads(response.partition(b"\r\n\r\n")[2])["result"] == "0003"
+
+
+def test_body_limits_of_nginx_are_those_of_the_application() -> None:
+    site_config = PRODUCTION_INI.with_name("deploy").joinpath("nginx-site.conf").read_text()
+    sizes = re.findall("client_max_body_size ([0-9]+)([km]);", site_config)
+    nginx_limits = [int(number) * {"k": 1024, "m": 1024**2}[unit] for number, unit in sizes]
+    settings = Settings.fields_by_name()
+    names = ("http.max_body_bytes", "http.max_upload_bytes")
+    assert nginx_limits == list(MAX_BODY_BYTES.values()) == [settings[n].default for n in names]
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
