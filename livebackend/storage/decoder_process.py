@@ -33,7 +33,7 @@ STARTED = b"+"
 _NICENESS = 5
 _CHUNK_BYTES = 1_048_576
 # The kernel checks timers once per tick, and releasing the memory of a process takes CPU time too.
-_CPU_MARGIN_S = 0.05
+_CPU_MARGIN_S = 0.07
 
 
 class DecoderLimits(NamedTuple):

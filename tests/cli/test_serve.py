@@ -17,11 +17,13 @@ from livebackend.database.engine import Database
 from livebackend.services.machine_semaphore import MachineSemaphore
 from tests.support.api import run_concurrently
 from tests.support.application import DEVELOPMENT_INI
+from tests.support.pictures import PNG
 from tests.support.servers import Server, running_server
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.processes
 
+PICTURE_PART = b'Content-Disposition: form-data; name="img"; filename="me.png"\r\n\r\n'
 FORM_HEADER = "Content-Type: application/x-www-form-urlencoded\r\n"
 LOGIN_FORM = "userId=13800000001&password=harbour-42"
 WAIT_S = 20
@@ -329,6 +331,26 @@ class TestWorkers:
             server.process.kill()
             server.process.wait()
             wait_until(lambda: all(map(has_exited, pids)), WAIT_S, "the workers to exit")
+
+    @pytest.mark.parametrize("how", ["worker is killed", "server stops"])
+    def test_decoder_process_of_a_worker_ends_with_it(
+        self, how: str, settings: dict[str, str], tmp_path: Path
+    ) -> None:
+        settings |= {"pictures.mode": "reencoded", "server.workers": "1"}
+        with running_server(DEVELOPMENT_INI, tmp_path, settings) as server:
+            picture = b"--x\r\n" + PICTURE_PART + PNG + b"\r\n--x--\r\n"
+            content_type = "Content-Type: multipart/form-data; boundary=x\r\n"
+            head = request_head("/upload", content_type, content_length(len(picture)))
+            _, response, _ = send_request(server, head + picture)
+            assert response
+            assert response["result"] == "0000"
+            (worker,) = server.workers
+            children = Path(f"/proc/{worker}/task").glob("*/children")
+            (decoder,) = [int(pid) for file in children for pid in file.read_text().split()]
+            if how == "worker is killed":
+                os.kill(worker, signal.SIGKILL)
+                wait_until(lambda: has_exited(decoder), WAIT_S, "the end of the decoder process")
+        assert has_exited(decoder)
 
     def test_workers_leave_the_process_group_that_receives_ctrl_c(
         self, settings: dict[str, str], tmp_path: Path

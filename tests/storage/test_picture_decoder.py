@@ -14,6 +14,7 @@ from PIL import Image
 
 from livebackend.storage.picture_decoder import PictureDecoder
 from livebackend.storage.protocol import InvalidImage, StorageFailed
+from tests.support.decoder_cpu import cpu_of_pictures_s, wait_for_pictures
 from tests.support.pictures import (
     PNG,
     TRANSLUCENT,
@@ -57,18 +58,6 @@ def stopped_process(decoder: PictureDecoder) -> Iterator[None]:
         yield
     finally:
         os.kill(decoder.process_id, signal.SIGCONT)
-
-
-def cpu_of_pictures_s(decoder: PictureDecoder) -> float:
-    """Return the CPU time of all processes that have decoded a picture."""
-    fields = Path(f"/proc/{decoder.process_id}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
-
-
-def has_children(decoder: PictureDecoder) -> bool:
-    """Return whether a process decodes a picture."""
-    process_id = decoder.process_id
-    return bool(Path(f"/proc/{process_id}/task/{process_id}/children").read_text())
 
 
 @pytest.mark.parametrize(
@@ -132,7 +121,7 @@ def test_picture_that_exceeds_the_cpu_time_is_rejected() -> None:
     with picture_decoder(max_cpu_s=0.15) as decoder:
         with pytest.raises(InvalidImage, match="too much CPU time"):
             decoder.reencode(encode_image(LARGE, "PNG", compress_level=1))
-        wait_until(lambda: not has_children(decoder), 5, "the end of the process")
+        wait_for_pictures(decoder)
         assert cpu_of_pictures_s(decoder) <= 0.2
         assert decoder.reencode(PNG)
 
@@ -155,10 +144,10 @@ def test_picture_that_exceeds_the_cpu_time_is_rejected() -> None:
 def test_picture_made_to_be_expensive_costs_at_most_a_second(
     content: bytes, decoder: PictureDecoder
 ) -> None:
-    cpu_before_s = cpu_of_pictures_s(decoder) if decoder.process_id else 0.0
+    cpu_before_s = cpu_of_pictures_s(decoder)
     with suppress(InvalidImage):
         decoder.reencode(content)
-    wait_until(lambda: not has_children(decoder), 5, "the end of the process")
+    wait_for_pictures(decoder)
     assert cpu_of_pictures_s(decoder) - cpu_before_s <= 1.0
 
 
