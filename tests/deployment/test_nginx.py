@@ -140,7 +140,11 @@ def nginx(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterat
         **hardened_settings(database_url),
         "http.trusted_proxies": "127.0.0.1",
         "http.public_url": f"https://{HOST}",
+        # The tests log in often.
         "limits.login_address": "",
+        "limits.login_new_addresses": "",
+        "limits.password_hashes_account": "",
+        "limits.password_hashes_address": "",
         "limits.sms_address": "1 per hour",
         "limits.sms_phone": "",
     }
