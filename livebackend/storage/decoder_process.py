@@ -1,13 +1,14 @@
-"""The decoder process: decodes untrusted pictures, each in a process with limited resources.
+"""The decoder process: decodes each picture in a process with limited resources.
 
-The worker process starts it with `start`, and talks to it through a socket. For each picture, it
+The pictures are untrusted. The worker process starts the decoder process with `start`, and
+communicates with it through a socket. For each picture, it
 sends a socket to the decoder process, which forks a process that serves this socket. So a picture
-that exploits or crashes a decoder affects no other picture and no worker.
+that crashes a decoder affects no other picture and no worker.
 
 The worker sends the picture, and closes its direction of the socket. The response is STARTED, then
-a line with the file name extension, and the re-encoded picture. If the line is empty, the picture
-is invalid, and the reason follows. A response that ends after STARTED means that the process
-exceeded a limit.
+a line with the file name extension and the number of bytes, and the re-encoded picture. If the line
+is empty, the picture is invalid, and the reason follows. A response that ends earlier means that
+the process exceeded a limit.
 """
 
 import ctypes
@@ -37,7 +38,7 @@ _CPU_MARGIN_S = 0.07
 
 
 class DecoderLimits(NamedTuple):
-    """The limits of one picture: seconds of CPU time, seconds in all, and bytes of memory."""
+    """The limits of one picture: CPU time, elapsed time, and bytes of memory."""
 
     cpu_s: float
     timeout_s: float
@@ -66,6 +67,9 @@ def main() -> None:
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, lambda *_: _reap())
+    # The process inherits the signal mask of a thread of the server, but SIGALRM must end pictures.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.nice(_NICENESS)
     Image.init()
     gc.freeze()
@@ -142,7 +146,7 @@ def _serve(connection: socket.socket) -> None:
     except Exception as error:  # noqa: BLE001
         connection.sendall(f"\n{type(error).__name__}: {error}".encode("utf-8", "replace"))
     else:
-        connection.sendall(f"{extension}\n".encode())
+        connection.sendall(f"{extension} {len(encoded_file)}\n".encode())
         connection.sendall(encoded_file)
 
 

@@ -18,6 +18,9 @@ _QUEUE_TIMEOUT_S = 5.0
 _DECODING_TIMEOUT_S = 20.0
 # 4096 × 4096 pixels with transparency need up to 330 MiB.
 _MAX_MEMORY_BYTES = 512 * 2**20
+# 1024 × 1024 pixels with transparency need up to 4 MiB.
+_MAX_RESPONSE_BYTES = 8 * 2**20
+_EXTENSIONS = ("jpg", "png")
 _CONTROL_TIMEOUT_S = 1.0
 _CHUNK_BYTES = 1_048_576
 
@@ -65,10 +68,13 @@ class PictureDecoder:
                 raise StorageFailed(f"the picture decoder failed: {error!r}") from error
         if not response:
             raise StorageFailed("the picture decoder could not start a process")
-        extension, _, result = response.removeprefix(STARTED).partition(b"\n")
-        if not extension:
-            raise InvalidImage(result.decode() or "decoding needs too much CPU time or memory")
-        return extension.decode(), result
+        header, _, result = response.removeprefix(STARTED).partition(b"\n")
+        extension, _, length = header.decode("latin-1").partition(" ")
+        if header and length == str(len(result)) and extension in _EXTENSIONS:
+            return extension, result
+        # A limit can also end the process while it sends the picture.
+        reason = "" if header else result.decode("utf-8", "replace")
+        raise InvalidImage(reason or "decoding needs too much CPU time or memory")
 
     def close(self) -> None:
         """End the process. A later picture starts it again."""
@@ -113,6 +119,8 @@ class PictureDecoder:
             response = bytearray()
             while chunk := connection.recv(_CHUNK_BYTES):
                 response += chunk
+                if len(response) > _MAX_RESPONSE_BYTES:
+                    raise OSError(f"its response has more than {_MAX_RESPONSE_BYTES} bytes")
                 connection.settimeout(max(0.001, deadline - time.monotonic()))
         return bytes(response)
 

@@ -1,4 +1,4 @@
-"""The picture decoder: limits of CPU time, memory and concurrency, and failures of its process."""
+"""The picture decoder: CPU time, memory, concurrency, failures of its process."""
 
 import io
 import os
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from livebackend.storage import picture_decoder as picture_decoder_module
 from livebackend.storage.picture_decoder import PictureDecoder
 from livebackend.storage.protocol import InvalidImage, StorageFailed
 from tests.support.decoder_cpu import cpu_of_pictures_s, wait_for_pictures
@@ -200,6 +201,40 @@ def test_picture_is_not_stored_if_the_process_does_not_respond() -> None:
         with stopped_process(decoder), pytest.raises(StorageFailed, match="TimeoutError"):
             decoder.reencode(PNG)
         assert decoder.reencode(PNG)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        pytest.param(b"+jpg 4\nabc", id="the process ended within the picture"),
+        pytest.param(b"+jpg 4", id="the process ended before the picture"),
+        pytest.param(b"+../../x 3\nabc", id="unknown extension"),
+        pytest.param(b"+\n\xff", id="reason that is not UTF-8"),
+    ],
+)
+def test_picture_without_a_complete_response_is_rejected(
+    response: bytes, decoder: PictureDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder, "_exchange", lambda _content: response)
+    with pytest.raises(InvalidImage):
+        decoder.reencode(PNG)
+
+
+def test_response_of_the_process_is_limited(
+    decoder: PictureDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture_decoder_module, "_MAX_RESPONSE_BYTES", 10)
+    with pytest.raises(StorageFailed, match="more than 10 bytes"):
+        decoder.reencode(PNG)
+
+
+def test_signals_that_the_server_blocks_end_pictures() -> None:
+    blocked_signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    try:
+        with picture_decoder(max_cpu_s=0.1) as decoder, pytest.raises(InvalidImage):
+            decoder.reencode(encode_image(LARGE, "PNG"))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked_signals)
 
 
 def test_process_starts_again_after_it_was_killed(decoder: PictureDecoder) -> None:
