@@ -27,16 +27,17 @@ _DEFAULT_IGNORABLE_RANGES = (
     (0xE0000, 0xE0FFF),  # tags, variation selectors, reserved
 )
 _FIRST_CODE_POINTS = [first for first, _ in _DEFAULT_IGNORABLE_RANGES]
-# Symbols whose glyph is empty: the blank Braille pattern, and a musical note without a head.
-_EMPTY_SYMBOLS = "\u2800\U0001d159"
+# Characters whose glyph is empty: the blank Braille pattern, a musical note without a head, and
+# the blanks of the Egyptian hieroglyphs.
+_EMPTY_SYMBOLS = "\u2800\U0001d159\U00013441\U00013442"
 # Categories of spaces (Z), control and format characters and surrogates (C), and marks (M), which
 # need a base character. Code points without a category (Cn) can be characters of a newer version of
-# Unicode, such as emoji, and private ones (Co) can have a glyph.
+# Unicode, such as emoji, except the noncharacters. Private ones (Co) can have a glyph.
 _INVISIBLE_CATEGORIES = frozenset(["Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Mn", "Mc", "Me"])
 
 
 def has_visible_character(text: str) -> bool:
-    """Return whether the text has a character that is visible by its Unicode properties."""
+    """Return whether the text has a visible character, by Unicode properties."""
     return any(map(_is_visible, text))
 
 
@@ -46,6 +47,12 @@ def _is_visible(character: str) -> bool:
     is_ignorable = range_index >= 0 and code_point <= _DEFAULT_IGNORABLE_RANGES[range_index][1]
     return not (
         is_ignorable
+        or _is_noncharacter(code_point)
         or character in _EMPTY_SYMBOLS
         or unicodedata.category(character) in _INVISIBLE_CATEGORIES
     )
+
+
+def _is_noncharacter(code_point: int) -> bool:
+    """Return whether Unicode will never assign the code point (section 23.7)."""
+    return code_point & 0xFFFE == 0xFFFE or 0xFDD0 <= code_point <= 0xFDEF

@@ -27,6 +27,10 @@ INVISIBLE_TEXTS = [
     "\ufeff",  # zero-width no-break space
     "\uffa0",
     "\U0001d159",  # musical note without a head
+    "\U00013441",  # blank of the Egyptian hieroglyphs
+    "\uffff",  # noncharacter
+    "\ufdd0",  # noncharacter
+    "\U0010fffe",  # noncharacter
     "\U000e0041",  # tag
     "\u2800 \u3164\u200b",
 ]
@@ -69,4 +73,6 @@ def test_only_characters_without_a_glyph_are_invisible() -> None:
         for character in map(chr, range(sys.maxunicode + 1))
         if unicodedata.category(character)[0] in "LNPS" and not has_visible_character(character)
     }
+    # These blanks have a category since Unicode 15.
+    invisible_letters_and_symbols -= {"\U00013441", "\U00013442"}
     assert invisible_letters_and_symbols == set("\u115f\u1160\u2800\u3164\uffa0\U0001d159")
