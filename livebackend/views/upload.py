@@ -48,11 +48,14 @@ def picture(request: Request) -> Response:
     stored_picture = request.services.avatars.find(**request.matchdict)
     if stored_picture is None:
         raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH)
-    response = FileResponse(
-        stored_picture.path,
-        request=request,
-        content_type=stored_picture.media_type or "application/octet-stream",
-    )
+    try:
+        response = FileResponse(
+            stored_picture.path,
+            request=request,
+            content_type=stored_picture.media_type or "application/octet-stream",
+        )
+    except FileNotFoundError as error:  # a concurrent request deleted the picture
+        raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH) from error
     # Clients can cache a picture for a year, because a stored picture never changes.
     response.headers["Cache-Control"] = f"public, max-age={_YEAR_S}, immutable"
     response.headers["X-Content-Type-Options"] = "nosniff"
