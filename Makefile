@@ -20,7 +20,7 @@ IN_VENV = .venv/bin/python -m
 # uv compiles the lock files in requirements/.
 UV = uv==0.13.9
 
-.PHONY: help run test test-fast media-test browser-test deployment-test screenshots ledger-crash-test crash-test mutants mutate-pictures bench bench-ledger bench-ledger-scale profile install lock client docs lint format types imports clean
+.PHONY: help run test test-fast media-test browser-test deployment-test screenshots ledger-crash-test crash-test mutants mutate-pictures bench bench-attacks bench-ledger bench-ledger-scale profile install lock client docs lint format types imports clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -51,6 +51,9 @@ mutants: .venv/installed-development ## insert errors into the ledger; a test mu
 
 mutate-pictures: .venv/installed-development ## upload COUNT damaged pictures; none may cause a 5xx or take over a second
 	@exec $(IN_VENV) tests.picture_mutations --count $(COUNT) $(ARGS)
+
+bench-attacks: .venv/installed-development ## measure a normal client during attacks (needs nginx and openssl)
+	@exec $(IN_VENV) bench.attacks $(ARGS)
 
 bench-ledger: .venv/installed-development ## measure gifts to a thousand hosts and to one host
 	@exec $(IN_VENV) bench.ledger $(ARGS)

@@ -74,7 +74,7 @@ class Client:
         )
 
     def send(self, post: Post) -> int:
-        """Send a request; return the HTTP status, or 0 if the server closed the connection."""
+        """Send a request; return the HTTP status, or 0 for a closed connection."""
         body = post.body if isinstance(post.body, bytes) else post.body()
         try:
             self._connection.request(
@@ -187,7 +187,7 @@ def attacks(token: Callable[[int], str]) -> list[Attack]:
 
 
 def measure(port: int, friend_list: Post, attack: Attack | None) -> tuple[list[float], list[int]]:
-    """Return the durations of the normal client's requests, and the statuses of the attack."""
+    """Return the durations of normal requests and the statuses of the attack."""
     stopping = threading.Event()
     statuses: list[int] = []
 

@@ -116,7 +116,7 @@ class Services:
         self.password_hashing.stop()
 
     def close(self) -> None:
-        """Send the queued codes, post the queued transfers, release leases, close connections."""
+        """Finish the queued codes and transfers, release leases and close connections."""
         self.sms_queue.close()
         self.periodic_tasks.close()
         self.picture_decoder.close()

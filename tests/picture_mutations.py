@@ -167,7 +167,7 @@ def original_pictures(size: tuple[int, int]) -> list[bytes]:
 
 
 def mutate(rng: random.Random, pictures: list[bytes]) -> bytes:
-    """Return a damaged picture; the checksums of a PNG file are often correct nevertheless."""
+    """Return a damaged picture; a PNG file often has correct checksums nevertheless."""
     content = bytearray(rng.choice(pictures))
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
         rng.choice(MUTATIONS)(rng, content, rng.choice(pictures))

@@ -1,4 +1,4 @@
-"""Search of the database and the data folder for the personal data of a removed account."""
+"""Search of database and data folder for the data of a removed account."""
 
 import json
 from collections.abc import Callable

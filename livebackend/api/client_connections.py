@@ -38,7 +38,7 @@ class ClientConnections:
         return lambda: not open_sockets.isdisjoint(self._open_sockets(server_port))
 
     def _open_sockets(self, server_port: int) -> frozenset[str]:
-        """Return the names of the open sockets that are connected to a port of this server."""
+        """Return the names of the open sockets that are connected to a server port."""
         with self._lock:
             # A socket is examined only once: with many connections, that takes milliseconds.
             self._ports = {
@@ -51,7 +51,7 @@ class ClientConnections:
         """Return the local port of a connected TCP socket; otherwise `_NO_PORT`."""
         try:
             # The duplicate has the same socket, and closing it does not close the connection.
-            with socket.socket(fileno=os.dup(descriptor)) as duplicate:
+            with _socket_of(os.dup(descriptor)) as duplicate:
                 if duplicate.family not in (socket.AF_INET, socket.AF_INET6):
                     return _NO_PORT
                 port: int = duplicate.getsockname()[1]
@@ -61,6 +61,14 @@ class ClientConnections:
         except OSError:  # another thread has closed the descriptor
             pass
         return _NO_PORT
+
+
+def _socket_of(descriptor: int) -> socket.socket:
+    try:
+        return socket.socket(fileno=descriptor)
+    except OSError:  # another thread has closed the socket, and the descriptor is of another file
+        os.close(descriptor)
+        raise
 
 
 def _sockets(folder: Path) -> list[tuple[int, str]]:

@@ -135,7 +135,7 @@ class ErrorReason(StrEnum):
     )
     ORIGIN_NOT_ALLOWED = (
         "origin_not_allowed",
-        "is a web page that must not send requests to this server",
+        "is not allowed to send requests to this server",
         "不是允许调用本服务器的网页来源",
     )
     UNSUPPORTED_MEDIA_TYPE = (

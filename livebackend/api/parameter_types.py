@@ -46,7 +46,7 @@ def _converting_validator(
 
 
 def has_control_character(text: str) -> bool:
-    """Return whether a text has a control character, such as NUL, which PostgreSQL rejects."""
+    """Return whether a text has a control character, such as NUL."""
     return any(unicodedata.category(character) == "Cc" for character in text)
 
 

@@ -18,7 +18,10 @@ MULTIPART = "multipart/form-data"
 
 @dataclass(frozen=True)
 class BodyLimits:
-    """The maximum bytes of a body; `max_upload_bytes` applies to multipart forms at /upload."""
+    """The maximum bytes of a body.
+
+    `max_upload_bytes` applies to multipart forms at /upload.
+    """
 
     max_bytes: int
     max_upload_bytes: int
@@ -59,7 +62,7 @@ class LimitedBody:
 def limit_body_tween_factory(
     handler: Callable[[Request], Any], registry: Any
 ) -> Callable[[Request], Any]:
-    """Tween that rejects too large bodies: by Content-Length, or while the body is read."""
+    """Tween that rejects large bodies, by Content-Length or while the body is read."""
     limits: BodyLimits = registry.body_limits
 
     def tween(request: Request) -> Any:

@@ -34,7 +34,7 @@ class RequestValidator:
 
 
 def request_limits(default: RequestLimits) -> dict[str, RequestLimits]:
-    """Return the request limits by route: `default`, but callbacks can have a query string."""
+    """Return the limits by route: `default`, with query strings for callbacks."""
     # Providers call the callbacks with query strings. Their views authenticate the caller by a
     # signature or a secret, not by a login token.
     callback = replace(default, query_allowed=True)

@@ -1,4 +1,4 @@
-"""Tweens: request ids, security headers, proxies, origins, access log, health checks."""
+"""Tweens: request ids, headers, proxies, origins, access log, health checks."""
 
 import hmac
 import logging
@@ -76,8 +76,8 @@ def request_id_tween_factory(handler: Handler, registry: Any) -> Handler:
 def require_https_tween_factory(handler: Handler, registry: Any) -> Handler:
     """Tween that rejects requests that reached a trusted proxy without HTTPS.
 
-    Also rejects requests over a unix socket, unless the settings trust it: all clients would have
-    the same address.
+    Also rejects requests over a unix socket, unless the settings trust it. Otherwise all clients
+    would have the same address.
     """
     resolver: ClientAddressResolver = registry.client_address_resolver
 

@@ -49,9 +49,10 @@ def app_section(ini: Path) -> dict[str, Any]:
 
 @contextmanager
 def _syntax_errors_converted(ini: Path) -> Iterator[None]:
-    """Convert a syntax error of an ini file to SettingsError, without the text of its lines.
+    """Convert a syntax error of an ini file to SettingsError.
 
-    The message of the original error contains a part of the line, which can be a secret.
+    The message of the original error contains a part of the line, which can be a secret. The new
+    message does not.
     """
     try:
         yield

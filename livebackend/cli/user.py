@@ -21,7 +21,9 @@ _GENDER_NAMES = {"0": "female", "1": "male"}
 
 def _check_user_id(context: click.Context, option: click.Parameter, value: str) -> str:
     if not re.fullmatch("[0-9]{11}|u_[0-9a-f]{20}", value):
-        raise click.BadParameter("a phone number has eleven digits, a public ID u_ and 20 more")
+        raise click.BadParameter(
+            "must be a phone number of eleven digits, or a public ID: u_ and 20 hexadecimal digits"
+        )
     return value
 
 

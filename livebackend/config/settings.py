@@ -30,7 +30,7 @@ from livebackend.config.errors import SettingsError
 ENVIRONMENT_PREFIX = "LIVEBACKEND_"
 # Value of `http.trusted_proxies`: requests over a unix socket come from a proxy.
 UNIX_SOCKET = "unix"
-# Value of `http.allowed_origins`: requests from the pages of every web site are accepted.
+# Value of `http.allowed_origins`: requests from the pages of all origins are accepted.
 ANY_ORIGIN = "*"
 
 _MIN_SECRET_LENGTH = 32
@@ -251,8 +251,8 @@ class Settings(BaseModel):
     )
     http_allowed_origins: Annotated[str, AfterValidator(_check_origins)] = Field(
         "",
-        description="web sites whose pages can send requests, besides `http.public_url`,"
-        " separated by blanks; `*`: all",
+        description="origins of web pages that can send requests, in addition to"
+        " `http.public_url`, separated by blanks; `*`: all",
     )
     http_allow_query_parameters: bool = Field(
         False, description="accept parameters in the query string too"
@@ -310,7 +310,7 @@ class Settings(BaseModel):
         ge=0,
         le=3650,
         description="days for which a block of a removed account applies to a new account with the"
-        " same phone",
+        " same phone; 0: none",
     )
     messages_max: int = Field(500, ge=1, description="maximum friend requests in a list")
     coins_refill: Annotated[
@@ -370,7 +370,7 @@ class Settings(BaseModel):
     )
     limits_login_new_addresses: RateLimit = Field(
         "10 per 5 minutes; 30 per hour",
-        description="logins to one account from addresses new to it; empty: no limit",
+        description="login attempts for one account from addresses new to it; empty: no limit",
     )
     limits_password_hashes_account: RateLimit = Field(
         "20 per minute; 100 per hour",
@@ -631,7 +631,7 @@ def with_default_public_url(ini: Mapping[str, Any], defaults: Mapping[str, Any])
 
 
 def origin_of(url: str) -> str:
-    """Return the origin of a URL, as browsers send it: lower case, without a default port."""
+    """Return the origin of a URL as browsers send it: in lower case, no default port."""
     parts = urlsplit(url.lower())
     default_port = {"http": "80", "https": "443"}.get(parts.scheme, "")
     return f"{parts.scheme}://{parts.netloc.removesuffix(f':{default_port}')}"

@@ -8,7 +8,7 @@ _FOLDER_MODE, _FILE_MODE = 0o700, 0o600
 
 
 def make_private_folder(folder: Path) -> Path:
-    """Create a folder, if it is missing, and let only its owner read it; return the folder."""
+    """Make a folder readable only by its owner; create it if it is missing. Return it."""
     folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     # An earlier release can have created the folder with another mode. The operator decides about a
     # folder of another user, and about a file system without modes, where chmod fails.

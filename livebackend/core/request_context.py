@@ -1,4 +1,4 @@
-"""The current request: its id, the time at which it began, and whether its client waits."""
+"""The current request: its id, its start time, and the connection of its client."""
 
 from collections.abc import Callable
 from contextvars import ContextVar

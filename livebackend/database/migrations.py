@@ -189,7 +189,9 @@ def _lock_migrations(connection: Connection) -> None:
     while not connection.execute(_TRY_LOCK_MIGRATIONS).scalar_one():
         connection.commit()
         if time.monotonic() > deadline:
-            raise DatabaseNotReady("database.url: another process has run migrations for an hour")
+            raise DatabaseNotReady(
+                "database.url: another process has run migrations for an hour; wait, or end it"
+            )
         time.sleep(_LOCK_PAUSE_S)
     connection.commit()
 

@@ -46,7 +46,7 @@ def set_not_null(table: str, column: str) -> None:
 
 
 def update_in_batches(table: str, assignments: str, condition: str) -> None:
-    """Update the rows that satisfy the condition, at most 5000 ids in each transaction."""
+    """Update the rows that satisfy the condition, 5000 ids in each transaction."""
     op.execute(f"""
         DO $$
         DECLARE

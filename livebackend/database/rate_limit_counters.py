@@ -125,7 +125,10 @@ class RateLimitCounters:
         return bool(row.is_exhausted)
 
     def delete_expired(self) -> int:
-        """Delete up to 1000 expired counters, and as many of release 0.2; return their number."""
+        """Delete up to 1000 expired counters, and as many of release 0.2.
+
+        Returns the number of deleted rows.
+        """
         values = {"limit": _MAX_DELETED}
         return self._database.run_autocommit(
             lambda connection: sum(

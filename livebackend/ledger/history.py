@@ -97,7 +97,10 @@ class HistoryRecord(NamedTuple):
 
 
 class Giver(NamedTuple):
-    """A user and the coins that they gave to a host; a removed account has no public id."""
+    """A user and the coins that they gave to a host.
+
+    `public_id` is None for a removed account.
+    """
 
     public_id: str | None
     nickname: str | None

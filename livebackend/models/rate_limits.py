@@ -9,7 +9,7 @@ from livebackend.models.base import Base
 
 
 class RateLimitCounter(Base):
-    """Times of recent requests that one rule of a rate limit counted for one client or phone."""
+    """Times of recent requests that a rule of a rate limit counted for one subject."""
 
     __tablename__ = "rate_limit_counters"
     __table_args__ = (

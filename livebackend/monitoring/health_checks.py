@@ -1,4 +1,4 @@
-"""Checks of database, migrations, disk and clock for readiness probes and diagnostics."""
+"""Checks of database, migrations, disk and clock, for probes and diagnostics."""
 
 import os
 import shutil

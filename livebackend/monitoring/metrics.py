@@ -171,7 +171,7 @@ class LiveRoomsCollector(Collector):
 
 
 class DiskSpaceCollector(Collector):
-    """Collects the free disk space of the data folder, or nothing if it cannot be read."""
+    """Collects the free disk space of the data folder, if it can be read."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir

@@ -342,7 +342,7 @@ class Accounts:
             raise PhoneTaken
         open_account(connection, account_id)
         self._kept_blocks.apply(connection, account_id, phone=account["phone"])
-        self._login_addresses.remember(connection, account_id=account_id, address=address)
+        self._login_addresses.add(connection, account_id=account_id, address=address)
         if account["head_image"]:
             self._claim_picture(connection, account["head_image"], account_id)
 

@@ -1,4 +1,4 @@
-"""Authentication by password, with rate limits for failed attempts and for password hashes."""
+"""Authentication by password, with rate limits of attempts and password hashes."""
 
 from typing import Any
 
@@ -117,7 +117,7 @@ class Authentication:
 
         def store(connection: Connection) -> None:
             if not is_latest_address:
-                self._login_addresses.remember(connection, account_id=row.id, address=address)
+                self._login_addresses.add(connection, account_id=row.id, address=address)
             if new_hash:
                 connection.execute(
                     _REPLACE_HASH,

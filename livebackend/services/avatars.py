@@ -189,7 +189,7 @@ class Avatars:
             )
 
     def delete_unused(self) -> int:
-        """Delete unused pictures that are older than `unused_ttl`; repeat failed deletions.
+        """Delete unused pictures older than `unused_ttl`; repeat failed deletions.
 
         Returns the number of these pictures.
         """

@@ -94,7 +94,7 @@ def mark_verified(
 
 
 class CodeHasher:
-    """Computes HMAC digests of codes, salted with the id of the code, and of client addresses.
+    """Computes HMAC digests of codes, salted with their ids, and of client addresses.
 
     The first key creates new digests; `matches` tries all keys.
     """

@@ -381,7 +381,7 @@ def _lock_different_accounts(
 
 
 def _lock_accounts(connection: Connection, me: CurrentUser, user_id: str) -> dict[str, int]:
-    """Lock the account of `me` and the account with the phone number or public id `user_id`.
+    """Lock the accounts of `me` and of the phone number or public id `user_id`.
 
     Returns the two account ids by their SQL parameter names, `me` and `other`.
 

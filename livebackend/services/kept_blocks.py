@@ -1,4 +1,4 @@
-"""Blocks of removed accounts, which apply to a new account with the same phone number."""
+"""Blocks of removed accounts, which apply to a new account with the same phone."""
 
 import hmac
 from datetime import timedelta
@@ -61,7 +61,10 @@ class KeptBlocks:
         self._retention = retention
 
     def keep(self, connection: Connection, account_id: int, *, phone: str) -> None:
-        """Keep the blocks by other users of an account that is removed; delete its own blocks."""
+        """Keep the blocks of a removed account by other users; delete its own blocks.
+
+        With a retention of zero, all blocks are deleted.
+        """
         values = {"account_id": account_id, "digest": self._digest(phone)}
         connection.execute(_DELETE_OWN_BLOCKS, values)
         connection.execute(_STORE_DIGEST if self._retention else _DELETE_BLOCKS_BY_OTHERS, values)

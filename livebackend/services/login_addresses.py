@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, TextClause, text
 
-# Older addresses are forgotten first.
+# The oldest address is deleted first.
 MAX_ADDRESSES = 10
 _DIGEST_CHARACTERS = 16
 
 # A removed account has no addresses.
-_REMEMBER = text(
+_ADD = text(
     f"""
     INSERT INTO login_addresses (account_id, digests)
     SELECT id, ARRAY[:digest] FROM accounts WHERE id = :account_id AND phone IS NOT NULL
@@ -43,17 +43,17 @@ class LoginAddresses:
         return self._digest(account_id, address) in (digests or ())
 
     def is_latest(self, digests: Sequence[str] | None, *, account_id: int, address: str) -> bool:
-        """Return whether `remember` would change nothing."""
+        """Return whether `add` would change nothing."""
         return not self._enabled or self.is_known(
             (digests or ())[:1], account_id=account_id, address=address
         )
 
-    def remember(self, connection: Connection, *, account_id: int, address: str) -> None:
+    def add(self, connection: Connection, *, account_id: int, address: str) -> None:
         """Store an address as the last one of the account."""
-        self._execute(connection, _REMEMBER, account_id, address)
+        self._execute(connection, _ADD, account_id, address)
 
     def replace(self, connection: Connection, *, account_id: int, address: str) -> None:
-        """Store an address, and forget the other addresses of the account."""
+        """Store an address, and delete the other addresses of the account."""
         self._execute(connection, _REPLACE, account_id, address)
 
     def _execute(

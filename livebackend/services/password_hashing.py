@@ -1,4 +1,4 @@
-"""Password hashing: bcrypt over a peppered digest, with rate and concurrency limits."""
+"""Password hashing: bcrypt over a peppered digest, with rate limits and a queue."""
 
 import base64
 import hmac

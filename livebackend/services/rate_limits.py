@@ -15,7 +15,7 @@ _CALLS_PER_DELETION = 256
 
 
 class RateLimit(NamedTuple):
-    """A rate limit for one subject: an account, a client address, a phone, or all clients."""
+    """A rate limit for an account, a client address, a phone, or all clients."""
 
     # The name of a setting without the prefix `limits.`.
     name: str

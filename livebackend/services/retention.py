@@ -75,12 +75,6 @@ _DELETE_REVOKED_TOKENS = _deletion(
     models.RevokedToken.expires_at < func.now(),
     order_by=models.RevokedToken.expires_at,
 )
-# Servers of release 0.2 write these rows. Their keys contain phone numbers.
-_DELETE_RATE_LIMIT_WINDOWS = _deletion(
-    models.RateLimitWindow.key,
-    models.RateLimitWindow.expires_at < func.now(),
-    order_by=models.RateLimitWindow.expires_at,
-)
 
 
 class Retention:
@@ -111,7 +105,6 @@ class Retention:
             *((statement, {"age": age}) for statement, age in deletions_by_age if age),
             (_DELETE_CODE_ATTEMPTS, {}),
             (_DELETE_REVOKED_TOKENS, {}),
-            (_DELETE_RATE_LIMIT_WINDOWS, {}),
         ]
 
     def delete_old_rows(self) -> int:

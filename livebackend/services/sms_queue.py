@@ -38,11 +38,11 @@ class QueuedCode:
 
 
 class SmsQueue:
-    """Sends codes in background threads, so that no response depends on the SMS provider.
+    """Sends codes in background threads, so that no response waits for the provider.
 
     A code is sent `delay_s` after it is added. By then the response has been sent, so that the CPU
     time of the gateway does not delay the responses for registered phones. A code that has waited
-    for `max_wait_s` is not sent: the user has probably given up.
+    for `max_wait_s` is not sent, because the user has probably requested another code.
     """
 
     def __init__(self, sms: SmsGateway, *, delay_s: float = 0.1, max_wait_s: float = 30.0) -> None:
@@ -105,7 +105,7 @@ class SmsQueue:
         try:
             if entry.code is not None and not self._try_send(entry.phone, entry.code, entry):
                 entry.on_failure()
-        except Exception:  # the thread must survive any error
+        except Exception:  # an error must not end the thread
             log.exception("SMS: the failure of a queued verification code was not stored")
 
     def _try_send(self, phone: str, code: str, entry: QueuedCode) -> bool:
@@ -117,7 +117,7 @@ class SmsQueue:
         except SmsFailed as error:
             log.error("SMS: a queued verification code was not sent: %s", error)
             return False
-        except Exception:  # the thread must survive any error
+        except Exception:  # an error must not end the thread
             log.exception("SMS: a queued verification code was not sent")
             return False
         return True

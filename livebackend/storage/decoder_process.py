@@ -1,9 +1,9 @@
 """The decoder process: decodes each picture in a process with limited resources.
 
 The pictures are untrusted. The worker process starts the decoder process with `start`, and
-communicates with it through a socket. For each picture, it
-sends a socket to the decoder process, which forks a process that serves this socket. So a picture
-that crashes a decoder affects no other picture and no worker.
+communicates with it through a socket. For each picture, it sends a socket to the decoder process,
+which forks a process that serves this socket. So a picture that crashes a decoder affects no other
+picture and no worker.
 
 The worker sends the picture, and closes its direction of the socket. The response is STARTED, then
 a line with the file name extension and the number of bytes, and the re-encoded picture. If the line

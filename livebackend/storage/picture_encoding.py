@@ -14,7 +14,7 @@ _MAX_STORED_SIDE_PX = 1024
 # then resized: much faster than resizing all its pixels.
 _REDUCING_GAP = 1.5
 _JPEG_QUALITY = 85
-# Level 3 takes half as long again and saves two percent of the bytes; level 9, ten times as long.
+# Level 3 takes 50 % longer and saves 2 % of the bytes. Level 9 takes ten times as long.
 _PNG_COMPRESSION_LEVEL = 1
 # Encoders write about ten scans. Each scan can cost as much time as a whole picture.
 _MAX_JPEG_SCANS = 100
@@ -34,10 +34,11 @@ _TRANSPOSITION_BY_ORIENTATION = {
 
 
 def reencode(content: bytes) -> tuple[str, bytes]:
-    """Return a picture as JPEG, or as PNG if it is transparent, with the file name extension.
+    """Return the file name extension and the bytes of a re-encoded picture.
 
-    The result is upright, in sRGB, at most 1024 pixels wide and high, and without metadata. Of an
-    animation, it is the first frame. Raises any exception if the content is not a valid picture.
+    It is a JPEG, or a PNG if it is transparent. It is upright, in sRGB, at most 1024 pixels wide
+    and high, and without metadata. Of an animation, it is the first frame. Raises any exception if
+    the content is not a valid picture.
     """
     # Pillow's warnings about large pictures are ignored, because `_decode` rejects them.
     warnings.simplefilter("ignore")
@@ -47,7 +48,7 @@ def reencode(content: bytes) -> tuple[str, bytes]:
 
 
 def _check_cost(uploaded: Image.Image, content: bytes) -> None:
-    """Raise ValueError, before decoding, if a picture is too large or has too many scans."""
+    """Raise ValueError if a picture is too large or has too many scans to be decoded."""
     if max(uploaded.size) > _MAX_UPLOADED_SIDE_PX:
         raise ValueError(
             f"the picture has {uploaded.width} × {uploaded.height} pixels;"
@@ -58,7 +59,7 @@ def _check_cost(uploaded: Image.Image, content: bytes) -> None:
 
 
 def _decode(uploaded: Image.Image) -> Image.Image:
-    """Return the picture upright, in sRGB, and reduced to the stored size, as RGB or RGBA."""
+    """Return the picture upright, in sRGB, and reduced, in the mode RGB or RGBA."""
     profile: bytes = uploaded.info.get("icc_profile") or b""
     orientation: Any = uploaded.getexif().get(ExifTags.Base.Orientation)
     is_transparent = uploaded.has_transparency_data
@@ -77,7 +78,7 @@ def _decode(uploaded: Image.Image) -> Image.Image:
 
 
 def _resizable(uploaded: Image.Image, *, is_transparent: bool) -> Image.Image:
-    """Return a picture in a mode that can be resized: L, RGB, CMYK, or RGBa if transparent."""
+    """Return a picture in a mode that can be resized: L, RGB, CMYK or RGBa."""
     if is_transparent:
         rgba_picture = uploaded if uploaded.mode == "RGBA" else uploaded.convert("RGBA")
         # The colors of transparent pixels must not affect their neighbors.

@@ -1,4 +1,4 @@
-"""Rate limits that survive a failover, and that several rules check in one statement."""
+"""Logged counters of the rate limits, and a function that counts a request."""
 
 from alembic import op
 

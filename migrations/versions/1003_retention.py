@@ -1,4 +1,4 @@
-"""Indexes that find the closed rooms and the unpaid orders that housekeeping deletes."""
+"""Indexes of the closed rooms and unpaid orders that housekeeping deletes."""
 
 from livebackend.database.online_migrations import create_index, separate_transactions
 

@@ -1,4 +1,4 @@
-"""Pictures to delete, blocks of removed accounts, and closed rooms without stream data."""
+"""Deleted pictures, blocks of removed accounts, closed rooms without stream data."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Client addresses of earlier logins, which password guesses from other addresses do not block."""
+"""Client addresses of earlier logins."""
 
 from alembic import op
 

@@ -17,7 +17,7 @@ def listener() -> Iterator[socket.socket]:
 
 
 def accept(listener: socket.socket) -> socket.socket:
-    """Return the server's socket of a new connection; the client closes its side at once."""
+    """Return the server's socket of a connection that the client closes at once."""
     with socket.create_connection(listener.getsockname()):
         return listener.accept()[0]
 
@@ -67,6 +67,19 @@ def test_system_without_proc_counts_every_client_as_connected(
     listener: socket.socket, tmp_path: Path
 ) -> None:
     assert ClientConnections(tmp_path / "missing").watch(listener.getsockname()[1])()
+
+
+def test_descriptor_that_is_no_socket_any_more_is_not_left_open(
+    tmp_path: Path, listener: socket.socket
+) -> None:
+    # Another thread has closed a socket, and its descriptor is now of a file.
+    descriptors = tmp_path / "fd"
+    descriptors.mkdir()
+    with (tmp_path / "file").open("w") as file:
+        (descriptors / str(file.fileno())).symlink_to("socket:[1]")
+        open_count = len(list(Path("/proc/self/fd").iterdir()))
+        ClientConnections(descriptors).watch(listener.getsockname()[1])
+        assert len(list(Path("/proc/self/fd").iterdir())) == open_count
 
 
 def test_each_socket_is_examined_once(

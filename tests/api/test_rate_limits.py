@@ -1,4 +1,4 @@
-"""Every operation that writes has a rate limit, and lookups of unknown users count as searches."""
+"""Rate limits of the operations that write, and of requests for unknown users."""
 
 from collections.abc import Callable
 

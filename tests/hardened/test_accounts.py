@@ -190,7 +190,7 @@ def test_hundred_concurrent_logins_return_0000_or_503(
 
 
 class TestHashLimits:
-    """Every operation that hashes a password counts the hash before it waits for a permit."""
+    """Every operation counts a password hash before it waits for a permit."""
 
     @pytest.fixture
     def api(self, new_hardened_app: Callable[..., App]) -> ApiClient:

@@ -1,4 +1,4 @@
-"""Each rate limit of each operation refuses a request, which then counts against no limit."""
+"""A request that any rate limit of its operation refuses counts against no limit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ OPERATIONS = {operation.name: operation for operation in declared_operations()}
 
 @dataclass(frozen=True)
 class Users:
-    """Two users and a client without a login, in an application whose limits are all low."""
+    """Two users and a client without a login, in an application with low limits."""
 
     ann: UserClient
     ben: UserClient
@@ -57,7 +57,7 @@ class Users:
         return self.to_user("/friend", "dealMessage", self.ben.phone, behaviour="accept", **ids)
 
     def register(self) -> ApiResponse:
-        """Send a registration that fails after its password is hashed: the picture is unknown."""
+        """Send a registration that fails after the hash: the picture is unknown."""
         form = {"userId": UNKNOWN_PHONE, "password": PASSWORD, "headImage": "unknown"}
         return self.anonymous.post("/register", register="1", **form)
 

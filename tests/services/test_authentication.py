@@ -1,4 +1,4 @@
-"""Rate limits of logins; clients at the usual addresses of the account are not affected."""
+"""Rate limits of logins, which do not affect the usual addresses of the account."""
 
 from collections.abc import Callable
 from functools import partial

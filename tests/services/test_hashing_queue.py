@@ -21,7 +21,7 @@ def stack() -> Iterator[ExitStack]:
 
 
 def served(places: dict[str, Place], running: ExitStack) -> str:
-    """Release the running permit; return the name of the place that gets the permit next."""
+    """Release the used permit; return the name of the place that gets it next."""
     running.close()
     (name,) = [name for name, place in places.items() if place.permit is not None]
     return name

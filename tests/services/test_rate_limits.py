@@ -1,4 +1,4 @@
-"""Rate limits are exact for concurrent requests, and a refused request counts for none of them."""
+"""Rate limits: exact for concurrent requests, and not counting refused ones."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Re-encoded pictures: accepted and rejected formats, colors, orientation, metadata, and cost."""
+"""Re-encoded pictures: formats, colors, orientation, metadata and cost."""
 
 import io
 import struct

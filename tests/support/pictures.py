@@ -40,7 +40,7 @@ def one_bit_png(width: int, height: int, *extra_chunks: bytes) -> bytes:
 def icc_profile(
     color_space: bytes, tags: Mapping[bytes, bytes], *, version: int = 0x02400000
 ) -> bytes:
-    """Return an ICC profile of a display or printer, with the tags that every profile must have."""
+    """Return an ICC profile of a display or printer, with the required tags."""
     all_tags = {
         b"desc": b"desc" + bytes(4) + struct.pack(">I", 2) + b"x\0" + bytes(78),
         b"cprt": b"text" + bytes(4) + b"x\0",
@@ -84,7 +84,7 @@ def display_p3_profile(**extra_tags: bytes) -> bytes:
 
 
 def cmyk_profile(lab_of_cyan: tuple[int, int, int]) -> bytes:
-    """Return a profile in which cyan has any color, in Lab with 8 bits; other inks are black."""
+    """Return a profile in which cyan has any Lab color and other inks are black."""
     identity = bytes(range(256))
     white, black = bytes((255, 128, 128)), bytes((0, 128, 128))
     colors = white + black * 7 + bytes(lab_of_cyan) + black * 7
@@ -94,7 +94,7 @@ def cmyk_profile(lab_of_cyan: tuple[int, int, int]) -> bytes:
 
 
 def long_icc_pipeline(length: int) -> bytes:
-    """Return the value of a tag D2B0 that applies `length` curves to each pixel in turn."""
+    """Return the value of a tag D2B0 that applies `length` curves to each pixel."""
     curve = b"curf" + bytes(4) + struct.pack(">HH", 1, 0)
     curve += b"parf" + bytes(4) + struct.pack(">HH4f", 0, 0, 1.01, 1, 0, 0)
     curves = b"cvst" + bytes(4) + struct.pack(">HH", 3, 3) + struct.pack(">II", 36, 32) * 3 + curve

@@ -54,7 +54,7 @@ def record_statements() -> Iterator[list[str]]:
 
 @contextmanager
 def record_round_trips() -> Iterator[list[str]]:
-    """Record the statements of the `with` block, and BEGIN and COMMIT of their transactions.
+    """Record the statements, BEGIN and COMMIT in the `with` block.
 
     psycopg2 sends each of them in a round trip of its own. In autocommit mode, it sends no BEGIN.
     """

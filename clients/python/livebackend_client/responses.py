@@ -13,7 +13,10 @@ class Profile(TypedDict):
 
 
 class OwnProfile(Profile):
-    """The user's own profile; `publicId` is the id that strangers see instead of the phone."""
+    """The user's own profile.
+
+    `publicId` is the id that strangers see instead of the phone number.
+    """
 
     publicId: str
 

@@ -244,7 +244,7 @@ REASON_MESSAGES = {
         "通过 unix socket 转发请求，但 http.trusted_proxies 中没有 unix",
     ),
     "origin_not_allowed": (
-        "is a web page that must not send requests to this server",
+        "is not allowed to send requests to this server",
         "不是允许调用本服务器的网页来源",
     ),
     "unsupported_media_type": (

@@ -161,7 +161,7 @@ class PiliV1:
             raise StreamFailed(f"Pili did not disable the stream {key}")
 
     def _find_ids(self, key: str, deadline: Deadline) -> list[str]:
-        """Return the ids of the hub's streams with this title; a title exists once in a zone."""
+        """Return the ids of the hub's streams with this title, at most one in each zone."""
         query = urlencode({"hub": self._hub, "title": key})  # `title` is a prefix
         response = self._pili.call("GET", f"/streams?{query}", deadline=deadline)
         return [
