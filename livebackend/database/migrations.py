@@ -25,9 +25,12 @@ from livebackend.database.engine import Database
 _TRY_LOCK_MIGRATIONS = text("SELECT pg_try_advisory_lock(6543)")
 _LOCK_PAUSE_S, _LOCK_TIMEOUT_S = 0.2, 3600.0
 # A migration that waits for a table lock blocks all later statements on that table. So it stops
-# waiting after 1 s, before the lock_timeout of those statements (2 s), and is tried again.
-_SET_TIMEOUTS = text("SET lock_timeout = '1s'; SET statement_timeout = '10min'")
-_LOCK_NOT_AVAILABLE = "55P03"
+# waiting after 1.5 s, before the lock_timeout of those statements (2 s), and is tried again. After
+# deadlock_timeout (1 s), PostgreSQL ends an autovacuum of the table, but not if lock_timeout comes
+# first: an autovacuum of a large table takes longer than all tries.
+_SET_TIMEOUTS = text("SET lock_timeout = '1500ms'; SET statement_timeout = '10min'")
+# A lock timeout, and a deadlock with a request that locks the rows in another order.
+_RETRIED_SQLSTATES = {"55P03", "40P01"}
 _MAX_TRIES, _RETRY_PAUSE_S = 60, 1.0
 # Ids of the migrations before the first release. A database with one of these ids is rejected, so
 # new migrations must not have these ids.
@@ -67,8 +70,8 @@ class MigrationStatus(NamedTuple):
 def migrate(database: Database, *, report: Callable[[str], None] = lambda line: None) -> None:
     """Run the missing migrations, each in its own transaction.
 
-    Waits while another process runs migrations. A migration that cannot lock a table within 1 s is
-    tried again, for two minutes at most; earlier migrations stay applied. `report` receives one
+    Waits while another process runs migrations. A migration that cannot lock a table within 1.5 s
+    is tried again, 60 times at most; earlier migrations stay applied. `report` receives one
     line for each applied migration and each retry.
     Raises DatabaseNotReady if the database cannot be reached or a migration fails.
     """
@@ -95,7 +98,7 @@ def _run_missing_migrations(connection: Connection, report: Callable[[str], None
         try:
             command.upgrade(config, "head")
         except DBAPIError as error:
-            if not remaining_tries or getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
+            if not remaining_tries or getattr(error.orig, "pgcode", None) not in _RETRIED_SQLSTATES:
                 raise
             connection.rollback()
             report("another transaction has locked a table: the migration is tried again")

@@ -16,7 +16,10 @@ _BATCH_SIZE = 5000
 def separate_transactions() -> Iterator[None]:
     """Commit each step in the `with` block on its own."""
     with op.get_context().autocommit_block():
+        # The steps take longer for a large table, and block no request meanwhile.
+        op.execute("SET statement_timeout = 0")
         yield
+        op.execute("SET statement_timeout = '10min'")
 
 
 def create_index(name: str, definition: str, *, unique: bool = False) -> None:
