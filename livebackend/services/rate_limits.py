@@ -42,7 +42,7 @@ class RateLimiter:
         self._counters = counters
         self._key = key
         self._rules: Mapping[str, list[RateLimitItem]] = {
-            name: list(parse_many(rule)) if rule else [] for name, rule in rules.items()
+            name: _strictest_by_window(rule) for name, rule in rules.items()
         }
         self._calls = count(1)
 
@@ -61,13 +61,15 @@ class RateLimiter:
 
     def undo(self, *limits: RateLimit) -> None:
         """Subtract a request that `consume` has counted."""
-        keys = [rule.key for rule in self._counted_rules(*limits)]
+        keys = [rule.key for rule in self._counted_rules(*limits) if rule.counted]
         if keys:
             self._counters.subtract(keys)
 
     def is_exceeded(self, *limits: RateLimit) -> bool:
         """Return whether one of the limits is reached, without counting a request."""
         rules = list(self._counted_rules(*limits))
+        if not all(rule.maximum for rule in rules):
+            return True
         return bool(rules) and self._counters.is_any_exhausted(rules)
 
     def delete_expired(self) -> int:
@@ -81,6 +83,9 @@ class RateLimiter:
         rules = list(self._counted_rules(*limits))
         if not rules:
             return None
+        # A rule such as "0 per day" permits no request, and has no counter that shows it.
+        if closed_windows_s := [rule.window_s for rule in rules if not rule.maximum]:
+            return max(closed_windows_s)
         # Some calls delete expired counters: the table stays small between housekeeping runs.
         if next(self._calls) % _CALLS_PER_DELETION == 0:
             self.delete_expired()
@@ -93,3 +98,14 @@ class RateLimiter:
                 window_s = rule.get_expiry()
                 key = f"{limit.name}/{window_s}/{digest}"
                 yield CountedRule(key, rule.amount, window_s, limit.counted)
+
+
+def _strictest_by_window(rules: str) -> list[RateLimitItem]:
+    """Return the rules of a setting; of rules with the same window, which share a counter, one."""
+    strictest_rules: dict[int, RateLimitItem] = {}
+    for rule in parse_many(rules) if rules else []:
+        window_s = rule.get_expiry()
+        stricter_rule = strictest_rules.get(window_s)
+        if stricter_rule is None or rule.amount < stricter_rule.amount:
+            strictest_rules[window_s] = rule
+    return list(strictest_rules.values())

@@ -23,6 +23,8 @@ RULES = {
     "five per day": "5 per day",
     "many": "1000 per hour",
     "unlimited": "",
+    "closed": "0 per day; 5 per hour",
+    "same window": "5 per hour; 2 per 60 minutes",
 }
 ANN, BEN = RateLimit("per minute", "ann"), RateLimit("per minute", "ben")
 
@@ -51,6 +53,24 @@ def counts(database_state: DatabaseState) -> dict[str, int]:
 def test_requests_over_the_limit_are_rejected_per_subject(rate_limiter: RateLimiter) -> None:
     assert [rate_limiter.try_consume(ANN) for _ in range(4)] == [True, True, False, False]
     assert rate_limiter.try_consume(BEN)
+
+
+def test_limit_of_zero_refuses_every_request(
+    rate_limiter: RateLimiter, database_state: DatabaseState
+) -> None:
+    limit = RateLimit("closed", "ann")
+    with pytest.raises(RateLimited) as error:
+        rate_limiter.consume(ANN, limit)
+    assert error.value.retry_after_s == 86_400
+    assert rate_limiter.is_exceeded(limit)
+    assert counts(database_state) == {}
+
+
+def test_of_two_rules_with_the_same_window_the_stricter_one_applies(
+    rate_limiter: RateLimiter,
+) -> None:
+    limit = RateLimit("same window", "ann")
+    assert [rate_limiter.try_consume(limit) for _ in range(3)] == [True, True, False]
 
 
 @pytest.mark.processes
