@@ -67,7 +67,7 @@ class ClientAddressResolver:
     def is_local(self, request: Request) -> bool:
         """Return whether the request came from this machine, without a proxy."""
         address = _parse_address(request.remote_addr or "")
-        is_forwarded = any(header in request.headers for header in _PROXY_HEADERS)
+        is_forwarded = any(header in request.headers for header in (*_PROXY_HEADERS, self._header))
         return bool(address and address.is_loopback) and not is_forwarded
 
     def _is_trusted(self, address: IPv4Address | IPv6Address | None) -> bool:

@@ -83,3 +83,11 @@ def test_address_is_read_from_the_configured_header_only() -> None:
         "10.0.0.1", X_Forwarded_For="198.51.100.1", Clientaddress="192.0.2.1"
     )
     assert new_resolver("10.0.0.0/8", "Clientaddress").address(forwarded_request) == "192.0.2.1"
+
+
+def test_request_with_a_header_of_a_proxy_is_not_local() -> None:
+    resolver = new_resolver("127.0.0.1", "Clientaddress")
+    assert resolver.is_local(request("127.0.0.1"))
+    assert not resolver.is_local(request("127.0.0.1", Clientaddress="192.0.2.1"))
+    assert not resolver.is_local(request("127.0.0.1", X_Forwarded_For="192.0.2.1"))
+    assert not resolver.is_local(request("192.0.2.1"))
