@@ -30,8 +30,9 @@ from PIL import Image
 from livebackend.storage.picture_encoding import reencode
 
 STARTED = b"+"
-# Requests of the API have precedence over pictures.
-_NICENESS = 5
+# Requests of the API have precedence over pictures. With a higher value, a large picture would not
+# be decoded in time on a machine under load.
+_NICENESS = 3
 _CHUNK_BYTES = 1_048_576
 # The kernel checks timers once per tick, and releasing the memory of a process takes CPU time too.
 _CPU_MARGIN_S = 0.07

@@ -12,7 +12,7 @@ from livebackend.storage.decoder_process import STARTED, DecoderLimits
 from livebackend.storage.protocol import InvalidImage, StorageFailed
 
 # How long a picture waits for other pictures.
-_QUEUE_TIMEOUT_S = 5.0
+_QUEUE_TIMEOUT_S = 10.0
 # How long one picture can take on a machine under load. With the wait, less than the read timeout
 # of the proxy (deploy/nginx-site.conf).
 _DECODING_TIMEOUT_S = 20.0
