@@ -369,7 +369,7 @@ class Settings(BaseModel):
         description="wrong passwords from one client address; empty: no limit",
     )
     limits_login_new_addresses: RateLimit = Field(
-        "10 per 5 minutes; 30 per hour",
+        "30 per 5 minutes; 100 per hour",
         description="login attempts for one account from addresses new to it; empty: no limit",
     )
     limits_password_hashes_account: RateLimit = Field(

@@ -180,7 +180,13 @@ _BLOCK = (
     .values(account_id=bindparam("me"), blocked_id=bindparam("other"))
     .on_conflict_do_nothing()
 )
-_COUNT_BLOCKED = select(func.count()).where(models.Block.account_id == bindparam("me"))
+# Only users who can be unblocked count: a removed account has no phone.
+_COUNT_BLOCKED = (
+    select(func.count())
+    .select_from(models.Block)
+    .join(models.Account, models.Account.id == models.Block.blocked_id)
+    .where(models.Block.account_id == bindparam("me"), models.Account.phone.is_not(None))
+)
 _UNBLOCK = delete(models.Block).where(
     models.Block.account_id == bindparam("me"), models.Block.blocked_id == bindparam("other")
 )
