@@ -12,10 +12,10 @@ from livebackend.storage.decoder_process import STARTED, DecoderLimits
 from livebackend.storage.protocol import InvalidImage, StorageFailed
 
 # How long a picture waits for other pictures.
-_QUEUE_TIMEOUT_S = 10.0
+_QUEUE_TIMEOUT_S = 8.0
 # How long one picture can take on a machine under load. With the wait, less than the read timeout
 # of the proxy (deploy/nginx-site.conf).
-_DECODING_TIMEOUT_S = 20.0
+_DECODING_TIMEOUT_S = 25.0
 # 4096 × 4096 pixels with transparency need up to 330 MiB.
 _MAX_MEMORY_BYTES = 512 * 2**20
 # 1024 × 1024 pixels with transparency need up to 4 MiB.
