@@ -41,9 +41,11 @@ class PictureDecoder:
         queue_timeout_s: float = _QUEUE_TIMEOUT_S,
         timeout_s: float = _DECODING_TIMEOUT_S,
         max_memory_bytes: int = _MAX_MEMORY_BYTES,
+        max_response_bytes: int = _MAX_RESPONSE_BYTES,
     ) -> None:
         self._limits = DecoderLimits(max_cpu_s, timeout_s, max_memory_bytes)
         self._queue_timeout_s = queue_timeout_s
+        self._max_response_bytes = max_response_bytes
         self._callers = BoundedSemaphore(max_callers)
         self._permits = BoundedSemaphore(max_concurrent)
         self._lock = Lock()
@@ -66,15 +68,7 @@ class PictureDecoder:
                 response = self._exchange(content)
             except OSError as error:  # a TimeoutError is an OSError
                 raise StorageFailed(f"the picture decoder failed: {error!r}") from error
-        if not response:
-            raise StorageFailed("the picture decoder could not start a process")
-        header, _, result = response.removeprefix(STARTED).partition(b"\n")
-        extension, _, length = header.decode("latin-1").partition(" ")
-        if header and length == str(len(result)) and extension in _EXTENSIONS:
-            return extension, result
-        # A limit can also end the process while it sends the picture.
-        reason = "" if header else result.decode("utf-8", "replace")
-        raise InvalidImage(reason or "decoding needs too much CPU time or memory")
+        return parse_response(response)
 
     def close(self) -> None:
         """End the process. A later picture starts it again."""
@@ -119,8 +113,8 @@ class PictureDecoder:
             response = bytearray()
             while chunk := connection.recv(_CHUNK_BYTES):
                 response += chunk
-                if len(response) > _MAX_RESPONSE_BYTES:
-                    raise OSError(f"its response has more than {_MAX_RESPONSE_BYTES} bytes")
+                if len(response) > self._max_response_bytes:
+                    raise OSError(f"its response has more than {self._max_response_bytes} bytes")
                 connection.settimeout(max(0.001, deadline - time.monotonic()))
         return bytes(response)
 
@@ -133,3 +127,19 @@ class PictureDecoder:
                 self._process, self._control = decoder_process.start(self._limits)
                 self._control.settimeout(_CONTROL_TIMEOUT_S)
             socket.send_fds(self._control, [b"\0"], [decoder_connection.fileno()])
+
+
+def parse_response(response: bytes) -> tuple[str, bytes]:
+    """Return the file name extension and the picture in a response of the decoder process.
+
+    The process can be under the control of an attacker. Raises InvalidImage and StorageFailed.
+    """
+    if not response:
+        raise StorageFailed("the picture decoder could not start a process")
+    header, _, result = response.removeprefix(STARTED).partition(b"\n")
+    extension, _, length = header.decode("latin-1").partition(" ")
+    if header and length == str(len(result)) and extension in _EXTENSIONS:
+        return extension, result
+    # A limit can also end the process while it sends the picture.
+    reason = "" if header else result.decode("utf-8", "replace")
+    raise InvalidImage(reason or "decoding needs too much CPU time or memory")

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from livebackend.storage import picture_decoder as picture_decoder_module
-from livebackend.storage.picture_decoder import PictureDecoder
+from livebackend.storage.picture_decoder import PictureDecoder, parse_response
 from livebackend.storage.protocol import InvalidImage, StorageFailed
 from tests.support.decoder_cpu import cpu_of_pictures_s, wait_for_pictures
 from tests.support.pictures import (
@@ -219,19 +218,16 @@ def test_picture_is_not_stored_if_the_process_does_not_respond() -> None:
         pytest.param(b"+\n\xff", id="reason that is not UTF-8"),
     ],
 )
-def test_picture_without_a_complete_response_is_rejected(
-    response: bytes, decoder: PictureDecoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(decoder, "_exchange", lambda _content: response)
+def test_picture_without_a_complete_response_is_rejected(response: bytes) -> None:
     with pytest.raises(InvalidImage):
-        decoder.reencode(PNG)
+        parse_response(response)
 
 
-def test_response_of_the_process_is_limited(
-    decoder: PictureDecoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(picture_decoder_module, "_MAX_RESPONSE_BYTES", 10)
-    with pytest.raises(StorageFailed, match="more than 10 bytes"):
+def test_response_of_the_process_is_limited() -> None:
+    with (
+        picture_decoder(max_response_bytes=10) as decoder,
+        pytest.raises(StorageFailed, match="more than 10 bytes"),
+    ):
         decoder.reencode(PNG)
 
 
