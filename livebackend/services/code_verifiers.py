@@ -142,21 +142,6 @@ class CodeVerifier(Protocol):
         attempt is counted.
         """
 
-    def verify(
-        self,
-        connection: Connection,
-        *,
-        ticket: str,
-        code: str,
-        purpose: Purpose,
-        phone: str | None = None,
-        address: str | None = None,
-    ) -> None:
-        """Check a code and mark it as verified. Raises the errors of `check`.
-
-        `address` is the client address that can register the phone.
-        """
-
 
 class SignedTicketVerifier:
     """Verifies codes by signed tickets.
@@ -171,20 +156,6 @@ class SignedTicketVerifier:
 
     def issue_ticket(self, code_id: uuid.UUID, code: str) -> str:
         return self._signer.sign(code_id.hex)
-
-    def verify(
-        self,
-        connection: Connection,
-        *,
-        ticket: str,
-        code: str,
-        purpose: Purpose,
-        phone: str | None = None,
-        address: str | None = None,
-    ) -> None:
-        code_ids = self.check(connection, ticket=ticket, code=code, purpose=purpose, phone=phone)
-        address_digest = self._hasher.hash_address(address)
-        mark_verified(connection, code_ids, purpose, address_digest=address_digest)
 
     def check(
         self,

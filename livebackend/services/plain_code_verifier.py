@@ -12,7 +12,6 @@ from livebackend.services.code_verifiers import (
     MAX_WRONG_ATTEMPTS,
     CodeHasher,
     Purpose,
-    mark_verified,
 )
 
 # Maximum number of open codes that one verification compares, newest first.
@@ -57,21 +56,6 @@ class PlainCodeVerifier:
     def issue_ticket(self, code_id: uuid.UUID, code: str) -> str:
         return code
 
-    def verify(
-        self,
-        connection: Connection,
-        *,
-        ticket: str,
-        code: str,
-        purpose: Purpose,
-        phone: str | None = None,
-        address: str | None = None,
-    ) -> None:
-        code_ids = self.check(connection, ticket=ticket, code=code, purpose=purpose, phone=phone)
-        connection.execute(_DELETE_ATTEMPTS, {"ticket_digest": _digest(ticket)})
-        address_digest = self._hasher.hash_address(address)
-        mark_verified(connection, code_ids, purpose, address_digest=address_digest)
-
     def check(
         self,
         connection: Connection,
@@ -84,6 +68,7 @@ class PlainCodeVerifier:
         if purpose.is_code(code) and code == ticket:
             code_ids = self._matching_codes(connection, code, purpose, phone)
             if code_ids or purpose is Purpose.REGISTER:
+                connection.execute(_DELETE_ATTEMPTS, {"ticket_digest": _digest(ticket)})
                 return code_ids
         if not ticket:
             raise WrongCode  # without a ticket, attempts cannot be counted

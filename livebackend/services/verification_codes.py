@@ -8,6 +8,7 @@ from ipaddress import IPv6Network
 from random import Random
 
 from sqlalchemy import (
+    Connection,
     Interval,
     bindparam,
     func,
@@ -20,7 +21,12 @@ from livebackend import models
 from livebackend.core.errors import MessageNotSent, PhoneTaken
 from livebackend.database.engine import Database
 from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
-from livebackend.services.code_verifiers import CodeHasher, CodeVerifier, Purpose
+from livebackend.services.code_verifiers import (
+    CodeHasher,
+    CodeVerifier,
+    Purpose,
+    mark_verified,
+)
 from livebackend.services.rate_limits import RateLimit, RateLimiter
 from livebackend.services.sms_queue import QueuedCode, SmsQueue
 
@@ -71,7 +77,6 @@ class VerificationCodes:
         self._rng = rng
         self._ttl = ttl
         self._verifier = verifier
-        self.verify = verifier.verify
         self.check = verifier.check
 
     def send_registration_code(self, phone: str, *, address: str) -> str:
@@ -147,6 +152,24 @@ class VerificationCodes:
 
     def _set_sms_outcome(self, code_id: uuid.UUID, outcome: str) -> None:
         self._database.execute_one(_SET_SMS_OUTCOME, code_id=code_id, outcome=outcome)
+
+    def verify(
+        self,
+        connection: Connection,
+        *,
+        ticket: str,
+        code: str,
+        purpose: Purpose,
+        phone: str | None = None,
+        address: str | None = None,
+    ) -> None:
+        """Check a code and mark it as verified. Raises the errors of `CodeVerifier.check`.
+
+        `address` is the client address that can register the phone.
+        """
+        code_ids = self.check(connection, ticket=ticket, code=code, purpose=purpose, phone=phone)
+        address_digest = self._hasher.hash_address(address)
+        mark_verified(connection, code_ids, purpose, address_digest=address_digest)
 
     def new_code(self, purpose: Purpose) -> str:
         """Return a random code with as many digits as `purpose` requires."""
