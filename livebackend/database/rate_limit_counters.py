@@ -70,7 +70,7 @@ _DELETE_EXPIRED_WINDOWS = text(
 _MAX_DELETED = 1000
 
 
-class CountedRule(NamedTuple):
+class WindowRule(NamedTuple):
     """A rule for one client: at most `maximum` requests in each `window_s` seconds."""
 
     key: str
@@ -86,7 +86,7 @@ class RateLimitCounters:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def count(self, rules: Sequence[CountedRule]) -> float | None:
+    def count(self, rules: Sequence[WindowRule]) -> float | None:
         """Count a request for all rules, or for none of them.
 
         Returns None if the request is counted, otherwise the seconds until it can succeed.
@@ -110,7 +110,7 @@ class RateLimitCounters:
             lambda connection: connection.execute(_SUBTRACT_REQUEST, {"keys": list(keys)})
         )
 
-    def is_any_exhausted(self, rules: Sequence[CountedRule]) -> bool:
+    def is_any_exhausted(self, rules: Sequence[WindowRule]) -> bool:
         """Return whether one of the rules would refuse a request, without counting it."""
         row = self._database.run_autocommit(
             lambda connection: _ARE_EXHAUSTED.first(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from limits import RateLimitItem, parse_many
 
 from livebackend.core.errors import RateLimited
-from livebackend.database.rate_limit_counters import CountedRule, RateLimitCounters
+from livebackend.database.rate_limit_counters import RateLimitCounters, WindowRule
 
 _CALLS_PER_DELETION = 256
 
@@ -61,13 +61,13 @@ class RateLimiter:
 
     def undo(self, *limits: RateLimit) -> None:
         """Subtract a request that `consume` has counted."""
-        keys = [rule.key for rule in self._counted_rules(*limits) if rule.counted]
+        keys = [rule.key for rule in self._window_rules(*limits) if rule.counted]
         if keys:
             self._counters.subtract(keys)
 
     def is_exceeded(self, *limits: RateLimit) -> bool:
         """Return whether one of the limits is reached, without counting a request."""
-        rules = list(self._counted_rules(*limits))
+        rules = list(self._window_rules(*limits))
         if not all(rule.maximum for rule in rules):
             return True
         return bool(rules) and self._counters.is_any_exhausted(rules)
@@ -80,7 +80,7 @@ class RateLimiter:
         self._counters.close()
 
     def _count(self, *limits: RateLimit) -> float | None:
-        rules = list(self._counted_rules(*limits))
+        rules = list(self._window_rules(*limits))
         if not rules:
             return None
         # A rule such as "0 per day" permits no request, and has no counter that shows it.
@@ -91,17 +91,20 @@ class RateLimiter:
             self.delete_expired()
         return self._counters.count(rules)
 
-    def _counted_rules(self, *limits: RateLimit) -> Iterator[CountedRule]:
+    def _window_rules(self, *limits: RateLimit) -> Iterator[WindowRule]:
         for limit in limits:
             digest = hmac.digest(self._key, limit.subject.encode(), "sha256").hex()[:32]
             for rule in self._rules[limit.name]:
                 window_s = rule.get_expiry()
                 key = f"{limit.name}/{window_s}/{digest}"
-                yield CountedRule(key, rule.amount, window_s, limit.counted)
+                yield WindowRule(key, rule.amount, window_s, limit.counted)
 
 
 def _strictest_by_window(rules: str) -> list[RateLimitItem]:
-    """Return the rules of a setting; of rules with the same window, which share a counter, one."""
+    """Return the rules of a setting, for each window the strictest one.
+
+    Rules with the same window would share a counter.
+    """
     strictest_rules: dict[int, RateLimitItem] = {}
     for rule in parse_many(rules) if rules else []:
         window_s = rule.get_expiry()
