@@ -7,6 +7,7 @@ have four other addresses. Needs nginx and openssl.
 
 import http.client
 import itertools
+import multiprocessing
 import ssl
 import statistics
 import tempfile
@@ -14,9 +15,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlencode
+
+from PIL import Image
 
 from bench.fill_database import fill_database, phone_number
 from bench.pictures import many_scan_jpeg
@@ -29,6 +34,7 @@ from livebackend.services.login_tokens import CurrentUser, LoginTokens
 from livebackend.services.password_hashing import PasswordHasher
 from tests.support.machine import Machine, machine
 from tests.support.nginx import start_nginx
+from tests.support.pictures import display_p3_profile, encode_image, long_icc_pipeline
 
 SECONDS = 15
 _INTERVAL_S = 1 / 25
@@ -98,6 +104,12 @@ def upload(picture: bytes) -> Post:
     return Post("/upload", "multipart/form-data; boundary=b", head + picture + b"\r\n--b--\r\n")
 
 
+def icc_jpeg(curve_count: int) -> bytes:
+    """Return a JPEG whose ICC profile applies `curve_count` curves to each pixel."""
+    profile = display_p3_profile(D2B0=long_icc_pipeline(curve_count))
+    return encode_image(Image.new("RGB", (1024, 1024)), "JPEG", icc_profile=profile)
+
+
 def attacks(token: Callable[[int], str]) -> list[Attack]:
     """Return the attacks. `token` returns the login token of an account."""
 
@@ -135,6 +147,7 @@ def attacks(token: Callable[[int], str]) -> list[Attack]:
             ),
         ),
         Attack("JPEG with 1500 scans", 6, repeat(upload(many_scan_jpeg(1500)))),
+        Attack("JPEG with an ICC tag D2B0 of 20,000 curves", 6, repeat(upload(icc_jpeg(20_000)))),
         Attack(
             "live and leave",
             4,
@@ -186,25 +199,41 @@ def attacks(token: Callable[[int], str]) -> list[Attack]:
     ]
 
 
-def measure(port: int, friend_list: Post, attack: Attack | None) -> tuple[list[float], list[int]]:
-    """Return the durations of normal requests and the statuses of the attack."""
-    stopping = threading.Event()
+def run_attack(port: int, attack: Attack, stopping: Event, results: Connection) -> None:
+    """Send the requests of an attack until `stopping` is set, then send their statuses."""
     statuses: list[int] = []
 
-    def run_attack(posts: Iterator[Post], address: str) -> None:
+    def send_all(posts: Iterator[Post], address: str) -> None:
         client = Client(port, address)
         for post in posts:
             if stopping.is_set():
                 return
             statuses.append(client.send(post))
 
-    posts = [attack.posts(number) for number in range(attack.connections)] if attack else []
+    posts = [attack.posts(number) for number in range(attack.connections)]
     threads = [
-        threading.Thread(target=run_attack, args=arguments, daemon=True)
+        threading.Thread(target=send_all, args=arguments, daemon=True)
         for arguments in zip(posts, itertools.cycle(_ATTACKING_ADDRESSES), strict=False)
     ]
     for thread in threads:
         thread.start()
+    for thread in threads:
+        thread.join(SECONDS + 30)
+    results.send(statuses)
+
+
+def measure(port: int, friend_list: Post, attack: Attack | None) -> tuple[list[float], list[int]]:
+    """Return the durations of normal requests and the statuses of the attack.
+
+    The attack runs in its own process: in this one, its threads would delay the normal client.
+    """
+    processes = multiprocessing.get_context("fork")
+    stopping = processes.Event()
+    results, sender = processes.Pipe(duplex=False)
+    attacker = None
+    if attack:
+        attacker = processes.Process(target=run_attack, args=(port, attack, stopping, sender))
+        attacker.start()
     client = Client(port, "127.0.0.1")
     durations_ms = []
     end = time.monotonic() + SECONDS
@@ -214,9 +243,11 @@ def measure(port: int, friend_list: Post, attack: Attack | None) -> tuple[list[f
         duration_s = time.perf_counter() - start
         durations_ms.append(duration_s * 1000 if status == 200 else 60_000)
         time.sleep(max(0, _INTERVAL_S - duration_s))
+    if not attacker:
+        return durations_ms, []
     stopping.set()
-    for thread in threads:
-        thread.join(30)
+    statuses = results.recv()
+    attacker.join(5)
     return durations_ms, statuses
 
 

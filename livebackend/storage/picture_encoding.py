@@ -1,6 +1,7 @@
 """Decoding and re-encoding of a picture. Runs only in a decoder process."""
 
 import io
+import re
 import warnings
 from typing import Any
 
@@ -18,7 +19,9 @@ _JPEG_QUALITY = 85
 _PNG_COMPRESSION_LEVEL = 1
 # Encoders write about ten scans. Each scan can cost as much time as a whole picture.
 _MAX_JPEG_SCANS = 100
-_JPEG_START_OF_SCAN = b"\xff\xda"
+# A start-of-scan marker with its length and its number of components (ITU-T T.81, B.2.3). Appended
+# data, such as the video of a motion photo, contains the two bytes of the marker by chance.
+_JPEG_START_OF_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 # The pixels of these modes can be resized as they are.
 _RESIZABLE_MODES = ("L", "RGB", "CMYK")
 _MODE_BY_ICC_COLOR_SPACE = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
@@ -54,7 +57,7 @@ def _check_cost(uploaded: Image.Image, content: bytes) -> None:
             f"the picture has {uploaded.width} × {uploaded.height} pixels;"
             f" the maximum is {_MAX_UPLOADED_SIDE_PX} × {_MAX_UPLOADED_SIDE_PX}"
         )
-    if uploaded.format == "JPEG" and content.count(_JPEG_START_OF_SCAN) > _MAX_JPEG_SCANS:
+    if uploaded.format == "JPEG" and len(_JPEG_START_OF_SCAN.findall(content)) > _MAX_JPEG_SCANS:
         raise ValueError(f"the picture has more than {_MAX_JPEG_SCANS} scans")
 
 

@@ -38,6 +38,11 @@ def reencode_and_open(content: bytes) -> tuple[str, Image.Image]:
         pytest.param(encode_image(RED, "JPEG"), "jpg", id="jpeg"),
         pytest.param(encode_image(RED, "JPEG", progressive=True), "jpg", id="progressive jpeg"),
         pytest.param(jpeg_with_scans(100), "jpg", id="jpeg with 100 scans"),
+        pytest.param(
+            jpeg_with_scans(10) + b"\xff\xda" * 200,
+            "jpg",
+            id="jpeg with 200 markers in appended data",
+        ),
         pytest.param(encode_image(RED, "PNG"), "jpg", id="png"),
         pytest.param(encode_image(RED, "WEBP"), "jpg", id="webp"),
         pytest.param(encode_image(RED, "GIF"), "jpg", id="gif"),
