@@ -542,6 +542,10 @@ def run_benchmarks(postgres: EmbeddedPostgres, folder: Path) -> None:
     if not os.environ.get("ROWS"):
         report.write_results(meter.rows, meter.notes, database)
     database.close()
+    if failures := [
+        f"{row.measurement} ({row.server}): {row.failed}" for row in meter.rows if row.failed
+    ]:
+        raise SystemExit(f"requests failed: {', '.join(failures)}")
 
 
 if __name__ == "__main__":

@@ -148,10 +148,10 @@ def apply_rate_limit(
     name: str,
     account: int,
     *,
-    is_search_checked: bool = False,
+    checks_unknown_users: bool = False,
     error_code: str = "0006",
 ) -> None:
-    names = [name, "search"] if is_search_checked else [name]
+    names = [name, "unknown_users"] if checks_unknown_users else [name]
     rules = {
         "keys": [f"{limit}/3600/{account}" for limit in names],
         "maximums": [1_000_000] * len(names),
@@ -231,7 +231,7 @@ def messagelist(form: dict[str, str]) -> object:
 def search(form: dict[str, str]) -> object:
     with cursor() as db:
         own_id = identify(db, form["token"])
-        apply_rate_limit(db, "search", own_id)
+        apply_rate_limit(db, "search", own_id, checks_unknown_users=True)
         db.execute(FIND_ACCOUNT.text, {"me": own_id, "phone": form["userId"]})
         row = db.fetchone()
     if not row:
@@ -250,8 +250,8 @@ def search(form: dict[str, str]) -> object:
 
 
 def lock_accounts(db: "psycopg2.extensions.cursor", own_id: int, phone: str) -> int:
-    db.execute(LOCK_ACCOUNTS, {"me": own_id, "phone": phone})
-    return next(account_id for account_id, row_phone in db.fetchall() if row_phone == phone)
+    db.execute(LOCK_ACCOUNTS, {"me": own_id, "user_id": phone})
+    return next(account_id for account_id, row_phone, _ in db.fetchall() if row_phone == phone)
 
 
 def find_relationship(db: "psycopg2.extensions.cursor", own_id: int, other_id: int) -> tuple:
@@ -263,7 +263,7 @@ def add(form: dict[str, str]) -> object:
     with transaction() as db:
         own_id = identify(db, form["token"])
         with cursor() as limit_db:
-            apply_rate_limit(limit_db, "friend_requests", own_id, is_search_checked=True)
+            apply_rate_limit(limit_db, "friend_requests", own_id, checks_unknown_users=True)
         other_id = lock_accounts(db, own_id, form["userId"])
         are_friends, own_request_id, their_request_id, *_ = find_relationship(db, own_id, other_id)
         if are_friends:
@@ -298,10 +298,10 @@ def deal_message(form: dict[str, str]) -> object:
 def send_gift(form: dict[str, str]) -> object:
     coins = int(form["value"])
     with cursor() as db:
-        db.execute(GIFT_ACCOUNTS, {**verified_claims(form["token"]), "phone": form["object"]})
+        db.execute(GIFT_ACCOUNTS, {**verified_claims(form["token"]), "user_id": form["object"]})
         sender_coin_account_id, host_coin_account_id, host_id, room_id = db.fetchone()
         apply_rate_limit(
-            db, "gifts", sender_coin_account_id, is_search_checked=True, error_code="0013"
+            db, "gifts", sender_coin_account_id, checks_unknown_users=True, error_code="0013"
         )
     with transaction() as db:
         db.execute(LOCK_COINS, (sender_coin_account_id,))

@@ -247,7 +247,7 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         database,
         # The pepper never changes, so the digests stay valid.
         key=derived_key(settings.passwords_pepper.get_secret_value(), "blocked phones"),
-        retention=timedelta(days=settings.friends_kept_blocks_days),
+        retention=timedelta(days=settings.retention_blocks_days),
     )
     code_hasher = CodeHasher([derived_key(secret, "codes") for secret in settings.signing_secrets])
     sms_queue = SmsQueue(sms)

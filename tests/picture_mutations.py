@@ -16,6 +16,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +47,8 @@ INTERESTING_BYTES = (b"\0", b"\xff", b"\x7f", b"\x80", b"\xff" * 4, b"\0" * 4, b
 MAX_PICTURE_BYTES = 5_242_880
 # One of this many pictures is large. Such a picture takes as long as a hundred small ones.
 LARGE_PICTURE_INTERVAL = 50
+# Number of pictures that one application gets; its folder is emptied at an interval.
+BATCH_SIZE = 2000
 CLEANUP_INTERVAL = 500
 
 Mutation = Callable[[random.Random, bytearray, bytes], None]
@@ -71,6 +74,13 @@ class Report:
         self.slowest_cpu_s = max(self.slowest_cpu_s, other.slowest_cpu_s)
         self.failures += other.failures
 
+    def summary(self) -> str:
+        errors = sum(count for result, count in self.results.items() if result.startswith("5"))
+        return (
+            f"{self.results.total():,} pictures: {errors} responses with status 5xx,"
+            f" slowest picture {self.slowest_cpu_s:.2f} s of CPU"
+        )
+
 
 def replace_bytes(rng: random.Random, content: bytearray, other: bytes) -> None:
     for _ in range(rng.choice((1, 1, 2, 8, 64))):
@@ -93,7 +103,7 @@ def insert_interesting_bytes(rng: random.Random, content: bytearray, other: byte
 
 
 def truncate(rng: random.Random, content: bytearray, other: bytes) -> None:
-    del content[rng.randrange(1, len(content)) :]
+    del content[rng.randrange(len(content)) :]
 
 
 def delete_slice(rng: random.Random, content: bytearray, other: bytes) -> None:
@@ -194,9 +204,10 @@ def correct_checksums(content: bytes) -> bytes:
 
 
 def upload_mutations(
-    database_url: str, folder: Path, pictures: Pictures, numbers: range, seed: int
+    database_url: str, parent_folder: Path, pictures: Pictures, seed: int, numbers: range
 ) -> Report:
     """Upload a damaged picture for each number."""
+    folder = parent_folder / f"data-{numbers.start}"
     settings = hardened_settings(database_url) | {
         "limits.upload": "",
         "pictures.min_free_disk_bytes": "0",
@@ -228,12 +239,13 @@ def upload_mutations(
         if number % CLEANUP_INTERVAL == 0:
             shutil.rmtree(folder / "pictures", ignore_errors=True)
     services.close()
+    shutil.rmtree(folder)
     return report
 
 
-def shards(count: int, *, first: int, processes: int) -> Iterator[range]:
-    for index in range(processes):
-        yield range(first + index, first + count, processes)
+def batches(numbers: range) -> Iterator[range]:
+    for start in range(0, len(numbers), BATCH_SIZE):
+        yield numbers[start : start + BATCH_SIZE]
 
 
 @click.command()
@@ -253,24 +265,17 @@ def main(count: int, first: int, seed: int, processes: int) -> None:
             migrate(database)
             database.close()
             pictures = Pictures(original_pictures((48, 40)), original_pictures((4096, 4096)))
-            jobs = [
-                (url, folder / f"data-{index}", pictures, numbers, seed)
-                for index, numbers in enumerate(shards(count, first=first, processes=processes))
-            ]
+            upload_batch = partial(upload_mutations, url, folder, pictures, seed)
+            numbers = batches(range(first, first + count))
             with multiprocessing.get_context("spawn").Pool(processes) as pool:
-                for shard_report in pool.starmap(upload_mutations, jobs):
-                    report.add(shard_report)
+                for batch_report in pool.imap_unordered(upload_batch, numbers):
+                    report.add(batch_report)
+                    click.echo(report.summary(), err=True)
         finally:
             postgres.close()
     for result, result_count in report.results.most_common():
         click.echo(f"{result_count:8,} {result}")
-    errors = sum(
-        result_count for result, result_count in report.results.items() if result.startswith("5")
-    )
-    click.echo(
-        f"{report.results.total():,} pictures in {time.monotonic() - started_at:.0f} s:"
-        f" {errors} responses with status 5xx, slowest picture {report.slowest_cpu_s:.2f} s of CPU"
-    )
+    click.echo(f"{report.summary()}, in {time.monotonic() - started_at:.0f} s")
     for failure in report.failures:
         click.echo(failure, err=True)
     sys.exit(bool(report.failures))

@@ -305,13 +305,6 @@ class Settings(BaseModel):
     friends_max: int = Field(
         5000, ge=1, description="maximum friends, and maximum blocked users, of an account"
     )
-    friends_kept_blocks_days: int = Field(
-        365,
-        ge=0,
-        le=3650,
-        description="days for which a block of a removed account applies to a new account with the"
-        " same phone; 0: none",
-    )
     messages_max: int = Field(500, ge=1, description="maximum friend requests in a list")
     coins_refill: Annotated[
         Literal["direct", "order", "disabled"], AfterValidator(_check_coins_refill)
@@ -451,6 +444,13 @@ class Settings(BaseModel):
     )
     retention_codes_days: int = Field(
         1, ge=1, le=365, description="days until an expired verification code is deleted"
+    )
+    retention_blocks_days: int = Field(
+        365,
+        ge=0,
+        le=3650,
+        description="days for which a block of a removed account applies to a new account with the"
+        " same phone; 0: none",
     )
     metrics_address: str = Field(
         "127.0.0.1:6544",

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from livebackend.database.engine import Database
 from livebackend.database.prepared_statements import PreparedStatement
 
-# The function is in migrations/versions/1002_rate_limit_counters.py.
+# The function is in migrations/versions/1007_count_request_by_key.py.
 _COUNT_REQUEST = PreparedStatement(
     text(
         """
@@ -91,14 +91,15 @@ class RateLimitCounters:
 
         Returns None if the request is counted, otherwise the seconds until it can succeed.
         """
+        sorted_rules = sorted(rules)
         row = self._database.run_autocommit(
             lambda connection: _COUNT_REQUEST.first(
                 connection,
                 {
-                    "keys": [rule.key for rule in rules],
-                    "maximums": [rule.maximum for rule in rules],
-                    "windows_s": [rule.window_s for rule in rules],
-                    "counted": [rule.counted for rule in rules],
+                    "keys": [rule.key for rule in sorted_rules],
+                    "maximums": [rule.maximum for rule in sorted_rules],
+                    "windows_s": [rule.window_s for rule in sorted_rules],
+                    "counted": [rule.counted for rule in sorted_rules],
                 },
             )
         )

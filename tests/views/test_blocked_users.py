@@ -277,6 +277,6 @@ class TestRemovedUser:
         database_state: DatabaseState,
     ) -> None:
         block(ann, ben)
-        forgetful_ben = ben.with_app(new_app(friends__kept_blocks_days="0"))
+        forgetful_ben = ben.with_app(new_app(retention__blocks_days="0"))
         forgetful_ben.post("/register", remove="1", password=PASSWORD)
         assert {row["blocked_phone_digest"] for row in database_state.rows("accounts")} == {None}
