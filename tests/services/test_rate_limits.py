@@ -10,7 +10,7 @@ from webtest import Upload
 
 from livebackend.core.errors import RateLimited
 from livebackend.database.engine import Database
-from livebackend.database.rate_limit_counters import RateLimitCounters
+from livebackend.database.rate_limit_counters import RateLimitCounters, WindowRule
 from livebackend.services.rate_limits import RateLimit, RateLimiter
 from tests.support.api import ApiClient, App, run_concurrently
 from tests.support.database_state import DatabaseState
@@ -280,3 +280,38 @@ def test_request_with_an_invalid_parameter_is_not_counted(
 ) -> None:
     assert limited_api.post("/upload", img="x").error == "img; reason=not_a_file"
     assert counts(database_state) == {}
+
+
+def test_request_is_counted_by_key_after_the_table_has_grown(database: Database) -> None:
+    count_request = text(
+        "SELECT count_request(ARRAY['a', 'b'], ARRAY[9, 900], ARRAY[60, 60], ARRAY[true, false])"
+    )
+    insert_counters = text(
+        "INSERT INTO rate_limit_counters"
+        " SELECT n::text, ARRAY[now()], ARRAY[1], now() FROM generate_series(1, 5000) n"
+    )
+    rows_read = text(
+        "SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'rate_limit_counters'"
+    )
+    with database.engine.begin() as connection:
+        # PostgreSQL now keeps plans for a table that is almost empty.
+        for _ in range(8):
+            connection.execute(count_request)
+        connection.execute(insert_counters)
+        rows_read_before: int = connection.execute(rows_read).scalar_one()
+        connection.execute(count_request)
+        assert connection.execute(rows_read).scalar_one() == rows_read_before
+        connection.rollback()
+
+
+def test_counter_stays_valid_when_the_maximum_is_lowered(
+    limiter_database: Database, database_state: DatabaseState
+) -> None:
+    counters = RateLimitCounters(limiter_database)
+    # The times of a large rule are the ends of intervals, which are in the future.
+    assert counters.count([WindowRule("key", 1000, 3600, True)]) is None
+    assert counters.count([WindowRule("key", 3, 3600, True)]) is None
+    (row,) = database_state.rows("rate_limit_counters")
+    assert row["times"] == sorted(row["times"])
+    assert counters.count([WindowRule("key", 3, 3600, True)]) is None
+    assert counters.count([WindowRule("key", 3, 3600, True)]) is not None
