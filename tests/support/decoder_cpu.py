@@ -20,4 +20,4 @@ def wait_for_pictures(decoder: PictureDecoder) -> None:
     process_id = decoder.process_id
     children = Path(f"/proc/{process_id}/task/{process_id}/children")
     if process_id is not None:
-        wait_until(lambda: not children.read_text(), 5, "the end of the process")
+        wait_until(lambda: not children.read_text(), 60, "the end of the process")
