@@ -17,11 +17,13 @@ import json
 import math
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -67,7 +69,12 @@ def main() -> None:
     # The process ends when the worker ends, which can be later than the signal to stop.
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, lambda *_: _reap())
+    # The loop below waits for pictures and for ended processes. Without the wakeup descriptor, a
+    # signal just before the wait would be handled only after it.
+    ended, ended_writer = socket.socketpair()
+    ended_writer.setblocking(False)  # required by set_wakeup_fd
+    signal.set_wakeup_fd(ended_writer.fileno())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
     # The process inherits the signal mask of a thread of the server, but SIGALRM must end pictures.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -76,20 +83,31 @@ def main() -> None:
     gc.freeze()
     control = socket.socket(fileno=sys.stdin.fileno())
     while True:
+        ready, _, _ = select.select([control, ended], [], [])
+        if ended in ready:
+            ended.recv(_CHUNK_BYTES)
+            _reap()
+        if control not in ready:
+            continue
         _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
         if not descriptors:
             return
         with socket.socket(fileno=descriptors[0]) as connection:
-            _fork_for(connection, control, limits)
+            _fork_for(connection, limits, unused=(control, ended, ended_writer))
 
 
-def _fork_for(connection: socket.socket, control: socket.socket, limits: DecoderLimits) -> None:
+def _fork_for(
+    connection: socket.socket, limits: DecoderLimits, *, unused: Iterable[socket.socket]
+) -> None:
+    """Fork a process that serves a socket; it closes the `unused` sockets."""
     try:
         process_id = os.fork()
     except OSError:  # too many processes; the worker receives no STARTED
         return
     if process_id == 0:
-        control.close()
+        signal.set_wakeup_fd(-1)
+        for unused_socket in unused:
+            unused_socket.close()
         _limit_resources(limits)
         with suppress(ConnectionError):  # the worker no longer waits for the picture
             _serve(connection)
