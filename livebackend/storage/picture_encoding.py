@@ -3,9 +3,10 @@
 import io
 import re
 import warnings
+from collections.abc import Callable
 from typing import Any
 
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, ImageFile
 
 # The formats that Pillow may decode; fewer decoders limit the attack surface.
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
@@ -24,6 +25,14 @@ _MAX_JPEG_SCANS = 100
 _JPEG_START_OF_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 # The pixels of these modes can be resized as they are.
 _RESIZABLE_MODES = ("L", "RGB", "CMYK")
+# Converts a sample of a PNG's transparent color as Pillow converts the samples of the pixels, by
+# Pillow's name of the pixel format. Pillow leaves the transparent color unchanged.
+_TO_8_BITS: dict[str, Callable[[int], int]] = {
+    "L;2": lambda sample: (sample & 0b11) * 0x55,
+    "L;4": lambda sample: (sample & 0b1111) * 0x11,
+    "I;16B": lambda sample: sample >> 8,
+    "RGB;16B": lambda sample: sample >> 8,
+}
 _MODE_BY_ICC_COLOR_SPACE = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
 _TRANSPOSITION_BY_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -61,13 +70,22 @@ def _check_cost(uploaded: Image.Image, content: bytes) -> None:
         raise ValueError(f"the picture has more than {_MAX_JPEG_SCANS} scans")
 
 
-def _decode(uploaded: Image.Image) -> Image.Image:
+def _decode(uploaded: ImageFile.ImageFile) -> Image.Image:
     """Return the picture upright, in sRGB, and reduced, in the mode RGB or RGBA."""
     profile: bytes = uploaded.info.get("icc_profile") or b""
-    orientation: Any = uploaded.getexif().get(ExifTags.Base.Orientation)
-    is_transparent = uploaded.has_transparency_data
-    picture = _resizable(uploaded, is_transparent=is_transparent)
-    # The JPEG decoder reduces the picture while it decodes.
+    # Pillow removes the tiles when it decodes the pixels.
+    tiles = list(uploaded.tile)
+    if uploaded.format != "JPEG":  # the JPEG decoder reduces the picture while it decodes
+        uploaded.load()
+    orientation = _orientation(uploaded)
+    eight_bit_picture = _with_eight_bit_samples(uploaded, tiles)
+    frame = _partial_frame(uploaded, tiles)
+    is_transparent = eight_bit_picture.has_transparency_data or frame is not None
+    picture = _resizable(eight_bit_picture, is_transparent=is_transparent)
+    if frame is not None:
+        canvas = Image.new(picture.mode, picture.size)
+        canvas.paste(picture.crop(frame), frame)
+        picture = canvas
     picture.thumbnail(
         (_MAX_STORED_SIDE_PX, _MAX_STORED_SIDE_PX),
         Image.Resampling.BICUBIC,
@@ -80,16 +98,49 @@ def _decode(uploaded: Image.Image) -> Image.Image:
     return picture.transpose(transposition) if transposition is not None else picture
 
 
-def _resizable(uploaded: Image.Image, *, is_transparent: bool) -> Image.Image:
-    """Return a picture in a mode that can be resized: L, RGB, CMYK or RGBa."""
-    if is_transparent:
-        rgba_picture = uploaded if uploaded.mode == "RGBA" else uploaded.convert("RGBA")
-        # The colors of transparent pixels must not affect their neighbors.
-        return rgba_picture.convert("RGBa")
+def _orientation(uploaded: Image.Image) -> Any:
+    """Return the EXIF orientation; None without one, or if the metadata is invalid."""
+    try:
+        return uploaded.getexif().get(ExifTags.Base.Orientation)
+    # Pillow's parser raises exceptions of any type, but the pixels are valid.
+    except Exception:  # noqa: BLE001
+        return None
+
+
+def _with_eight_bit_samples(uploaded: Image.Image, tiles: list[Any]) -> Image.Image:
+    """Return the picture with 8 bits per sample, also in the transparent color of a PNG."""
+    color = uploaded.info.get("transparency")
     if uploaded.mode == "I;16":
         # The high bytes of the 16-bit samples, which are little-endian.
-        return Image.frombytes("L", uploaded.size, uploaded.tobytes()[1::2])
-    return uploaded if uploaded.mode in _RESIZABLE_MODES else uploaded.convert("RGB")
+        picture = Image.frombytes("L", uploaded.size, uploaded.tobytes()[1::2])
+    else:
+        picture = uploaded
+    to_8_bits = _TO_8_BITS.get(str(tiles[0].args)) if tiles else None
+    if to_8_bits is None or color is None:
+        return picture
+    is_grey = isinstance(color, int)
+    picture.info["transparency"] = to_8_bits(color) if is_grey else tuple(map(to_8_bits, color))
+    return picture
+
+
+def _partial_frame(uploaded: Image.Image, tiles: list[Any]) -> tuple[int, int, int, int] | None:
+    """Return the box of a GIF's first frame; None if it covers the whole picture.
+
+    The rest of the picture is transparent, as in browsers. Pillow fills it with a color.
+    """
+    if uploaded.format != "GIF" or not tiles or tiles[0].extents == (0, 0, *uploaded.size):
+        return None
+    box: tuple[int, int, int, int] = tiles[0].extents
+    return box
+
+
+def _resizable(picture: Image.Image, *, is_transparent: bool) -> Image.Image:
+    """Return a picture in a mode that can be resized: L, RGB, CMYK or RGBa."""
+    if is_transparent:
+        rgba_picture = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+        # The colors of transparent pixels must not affect their neighbors.
+        return rgba_picture.convert("RGBa")
+    return picture if picture.mode in _RESIZABLE_MODES else picture.convert("RGB")
 
 
 def _convert_to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:

@@ -14,11 +14,13 @@ from tests.support.pictures import (
     cmyk_profile,
     display_p3_profile,
     encode_image,
+    gif_with_small_frame,
     jpeg_with_scans,
     long_icc_pipeline,
     one_bit_png,
     png_16_bit,
     png_chunk,
+    png_with_transparent_sample,
 )
 
 FORMATS_WITH_EXIF = ["JPEG", "PNG", "WEBP"]
@@ -209,6 +211,67 @@ def test_damaged_exif_is_ignored(tag: bytes) -> None:
     for file_format in FORMATS_WITH_EXIF:
         _, picture = reencode_and_open(encode_image(RED, file_format, exif=exif))
         assert picture.size in ((40, 60), (60, 40))
+
+
+@pytest.mark.parametrize("file_format", FORMATS_WITH_EXIF)
+@pytest.mark.parametrize("exif", [b"", b"rubbish", b"II*\0", b"II*\0\xff\xff\xff\xff", bytes(9000)])
+def test_picture_with_rubbish_as_exif_is_accepted(exif: bytes, file_format: str) -> None:
+    content = encode_image(RED, file_format, exif=b"Exif\0\0" + exif)
+    _, picture = reencode_and_open(content)
+    assert picture.size == (60, 40)
+    assert not picture.getexif()
+
+
+@pytest.mark.parametrize("file_format", FORMATS_WITH_EXIF)
+@pytest.mark.parametrize(("numerator", "denominator"), [(-5, 2), (1, 0), (0, 0), (-1, -1)])
+def test_odd_resolution_does_not_change_the_orientation(
+    numerator: int, denominator: int, file_format: str
+) -> None:
+    # XResolution as SRATIONAL; its value follows the two tags.
+    tags = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHII", 0x011A, 10, 1, 38)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + tags + bytes(4)
+    exif += struct.pack("<ii", numerator, denominator)
+    _, picture = reencode_and_open(encode_image(RED, file_format, exif=exif))
+    assert picture.size == (40, 60)
+
+
+@pytest.mark.parametrize(
+    ("bits", "transparent", "other"),
+    [
+        *((bits, sample, 1 - sample) for bits in (1, 2, 4, 8) for sample in (0, 1)),
+        *((bits, 2**bits - 1, 2**bits - 2) for bits in (2, 4, 8)),
+        (16, 0x1234, 0x1300),
+    ],
+)
+def test_transparent_color_of_a_grey_png_stays_transparent(
+    bits: int, transparent: int, other: int
+) -> None:
+    extension, picture = reencode_and_open(png_with_transparent_sample(bits, transparent, other))
+    assert extension == "png"
+    alpha = picture.getchannel("A")
+    assert (alpha.getpixel((0, 0)), alpha.getpixel((15, 7))) == (0, 255)
+
+
+def test_transparent_color_of_a_16_bit_png_stays_transparent() -> None:
+    sample = (0x1234, 0x5678, 0x9ABC)
+    content = png_16_bit("RGB", (60, 40), sample)
+    header_end = 8 + 25
+    color_chunk = png_chunk(b"tRNS", struct.pack(">HHH", *sample))
+    extension, picture = reencode_and_open(
+        content[:header_end] + color_chunk + content[header_end:]
+    )
+    assert extension == "png"
+    assert picture.getchannel("A").getextrema() == (0, 0)
+
+
+@pytest.mark.parametrize("box", [(5, 5, 15, 15), (0, 0, 20, 10), (10, 0, 20, 20)])
+def test_area_outside_the_frame_of_a_gif_is_transparent(box: tuple[int, int, int, int]) -> None:
+    _, picture = reencode_and_open(gif_with_small_frame(box, (20, 20)))
+    frame = Image.new("L", (20, 20))
+    frame.paste(255, box)
+    assert picture.size == (20, 20)
+    assert picture.getchannel("A").tobytes() == frame.tobytes()
+    assert picture.getpixel((box[0], box[1])) == (0, 255, 0, 255)
 
 
 def test_picture_with_a_color_profile_keeps_its_colors() -> None:

@@ -37,6 +37,30 @@ def one_bit_png(width: int, height: int, *extra_chunks: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header_chunk + b"".join(extra_chunks) + final_chunks
 
 
+def png_with_transparent_sample(bits: int, transparent: int, other: int) -> bytes:
+    """Return a grey PNG of 16 × 8 pixels, whose left half has the transparent sample."""
+    samples = [transparent] * 8 + [other] * 8
+    row = int("".join(f"{sample:0{bits}b}" for sample in samples), 2).to_bytes(2 * bits, "big")
+    header_chunk = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 8, bits, 0, 0, 0, 0))
+    color_chunk = png_chunk(b"tRNS", struct.pack(">H", transparent))
+    final_chunks = png_chunk(b"IDAT", zlib.compress((b"\0" + row) * 8)) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header_chunk + color_chunk + final_chunks
+
+
+def gif_with_small_frame(box: tuple[int, int, int, int], canvas: tuple[int, int]) -> bytes:
+    """Return a GIF whose green frame covers only a box of its red canvas."""
+    left, upper, right, lower = box
+    frame = Image.new("P", (right - left, lower - upper), 1)
+    frame.putpalette([255, 0, 0, 0, 255, 0])
+    content = bytearray(encode_image(frame, "GIF", optimize=False))
+    # The size of the canvas is in the header; the position of the frame follows the first comma
+    # after the color table (GIF89a, sections 18 and 20).
+    struct.pack_into("<HH", content, 6, *canvas)
+    color_table_end = 13 + 3 * 2 ** ((content[10] & 7) + 1)
+    struct.pack_into("<HH", content, content.index(b",", color_table_end) + 1, left, upper)
+    return bytes(content)
+
+
 def icc_profile(
     color_space: bytes, tags: Mapping[bytes, bytes], *, version: int = 0x02400000
 ) -> bytes:
