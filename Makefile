@@ -20,6 +20,9 @@ IN_VENV = .venv/bin/python -m
 # uv compiles the lock files in requirements/.
 UV = uv==0.13.9
 
+# With HOST=0.0.0.0, clients need another address: the first one of this machine.
+PUBLIC_URL = $(if $(filter 0.0.0.0,$(HOST)),LIVEBACKEND_HTTP_PUBLIC_URL=$${LIVEBACKEND_HTTP_PUBLIC_URL:-http://$$(hostname -I | cut -d' ' -f1):$(PORT)})
+
 .PHONY: help run test test-fast media-test browser-test deployment-test screenshots ledger-crash-test crash-test mutants mutate-pictures bench bench-attacks bench-ledger bench-ledger-scale profile install lock client docs lint format types imports clean
 
 help: ## list the targets
@@ -28,7 +31,7 @@ help: ## list the targets
 run: .venv/installed-development ## serve on http://HOST:PORT with an embedded PostgreSQL, until Ctrl-C
 	@echo "livebackend starts; Ctrl-C stops it. First request:"
 	@echo "  curl -d token=13800000001 http://127.0.0.1:$(PORT)/register"
-	@exec $(IN_VENV) pyramid.scripts.pserve development.ini host=$(HOST) port=$(PORT)
+	@$(PUBLIC_URL) exec $(IN_VENV) pyramid.scripts.pserve development.ini host=$(HOST) port=$(PORT)
 
 test: .venv/installed-development ## run every test
 	@exec $(IN_VENV) pytest --numprocesses auto --maxprocesses 8 --dist worksteal $(ARGS)

@@ -19,7 +19,12 @@ from livebackend.config.errors import SettingsError
 from livebackend.config.settings import Settings
 from livebackend.container import Services, checked_settings, start_services
 from livebackend.core.signing import derived_key
-from livebackend.monitoring.health_checks import ReadinessProbe, check_clock, readiness_checks
+from livebackend.monitoring.health_checks import (
+    ReadinessProbe,
+    check_clock,
+    check_start,
+    readiness_checks,
+)
 
 
 def create_app(ini: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
@@ -81,10 +86,13 @@ def _add_limits(registry: Registry, settings: Settings) -> None:
 
 
 def _add_readiness(registry: Registry, settings: Settings, services: Services) -> None:
-    database = services.probe_database
+    database, gate = services.probe_database, services.database_gate
     # A wrong clock is only a warning: the clock of PostgreSQL must not stop all servers.
     registry.readiness = ReadinessProbe(
-        readiness_checks(database, data_dir=settings.data_dir),
+        {
+            **readiness_checks(database, data_dir=settings.data_dir),
+            "start": lambda: check_start(is_complete=gate.is_open),
+        },
         warning_checks={"clock": lambda: check_clock(database)},
     )
 

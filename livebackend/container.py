@@ -1,6 +1,5 @@
 """The services: objects that are built once per process and used by every request."""
 
-import os
 import random
 import secrets
 import time
@@ -12,13 +11,13 @@ from typing import Any, NamedTuple
 
 from livebackend.config.errors import SettingsError
 from livebackend.config.settings import Settings
+from livebackend.core.cpu_count import available_cpus
 from livebackend.core.private_files import make_private_folder
 from livebackend.core.signing import derived_key
 from livebackend.database.engine import Database
-from livebackend.database.migrations import check_migrated, migrate
 from livebackend.database.rate_limit_counters import RateLimitCounters
 from livebackend.development.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
-from livebackend.gateways.loader import Gateways, load_gateways
+from livebackend.gateways.loader import Gateways, load_gateways, load_usable_gateways
 from livebackend.gateways.qiniu import QiniuCallbackVerifier
 from livebackend.gateways.sms.protocol import SmsGateway
 from livebackend.housekeeping.periodic_tasks import HousekeepingTasks, PeriodicTasks
@@ -26,13 +25,10 @@ from livebackend.ledger.batch_writer import LedgerBatchWriter
 from livebackend.ledger.history import CoinHistory
 from livebackend.ledger.reversals import Reversals
 from livebackend.models import CREDIT_SLOTS
+from livebackend.monitoring.database_gate import DatabaseGate
 from livebackend.monitoring.metrics import DiskSpaceCollector, LiveRoomsCollector, Metrics
 from livebackend.monitoring.metrics_server import MetricsServer
-from livebackend.monitoring.startup_checks import (
-    database_errors,
-    folder_errors,
-    warn_of_clock_skew,
-)
+from livebackend.monitoring.startup_checks import database_errors, folder_errors
 from livebackend.services.accounts import Accounts
 from livebackend.services.authentication import Authentication
 from livebackend.services.avatars import Avatars
@@ -69,6 +65,8 @@ from livebackend.storage.reencoding import ReencodingPictureStore
 # Size of the separate pool for health checks and metrics, which must work when the main pool is
 # exhausted.
 _PROBE_POOL_SIZE = 2
+# The ledger writer has a connection of its own.
+_LEDGER_CONNECTIONS = 1
 
 
 @dataclass(frozen=True)
@@ -79,6 +77,7 @@ class Services:
     database: Database
     # The same database as `database`, with a separate pool for health checks and metrics.
     probe_database: Database
+    database_gate: DatabaseGate
     gateways: Gateways
     ledger_writer: LedgerBatchWriter
     login_tokens: LoginTokens
@@ -108,8 +107,11 @@ class Services:
     periodic_tasks: PeriodicTasks
 
     def start(self) -> None:
-        """Start the housekeeping thread. Call this method after the last fork."""
-        self.periodic_tasks.start()
+        """Start housekeeping as soon as the database is usable.
+
+        Call this method after the last fork.
+        """
+        self.database_gate.start(self.periodic_tasks.start)
 
     def stop_waiting(self) -> None:
         """Reject requests that wait to hash a password; called when the process stops."""
@@ -117,6 +119,7 @@ class Services:
 
     def close(self) -> None:
         """Finish the queued codes and transfers, release leases and close connections."""
+        self.database_gate.close()
         self.sms_queue.close()
         self.periodic_tasks.close()
         self.picture_decoder.close()
@@ -133,11 +136,17 @@ class CheckedSettings(NamedTuple):
     gateways: Gateways
 
 
-def checked_settings(ini: Mapping[str, Any], environment: Mapping[str, str]) -> CheckedSettings:
+def checked_settings(
+    ini: Mapping[str, Any],
+    environment: Mapping[str, str],
+    *,
+    requires_database: bool = False,
+) -> CheckedSettings:
     """Return the validated settings of an ini section, and their gateways.
 
     The environment overrides the section. Raises SettingsError with all errors of the settings, the
-    gateways, the data folder and the database. An embedded database is not checked.
+    gateways, the data folder and the database. An unreachable database is an error only with
+    `requires_database`. An embedded database is not checked.
     """
     errors: list[str] = []
     settings = gateways = None
@@ -149,8 +158,13 @@ def checked_settings(ini: Mapping[str, Any], environment: Mapping[str, str]) -> 
     raw_values = Settings.raw_values(ini, environment)
     url = raw_values.get("database.url", "embedded")
     if url != "embedded":
-        migrates_at_start = settings is None or settings.database_migrate
-        errors.extend(database_errors(url, reachable_only=migrates_at_start))
+        errors.extend(
+            database_errors(
+                url,
+                accepts_missing_migrations=settings is None or settings.database_migrate,
+                accepts_unavailable=not requires_database,
+            )
+        )
     if "data.dir" in raw_values:
         errors.extend(folder_errors(Path(raw_values["data.dir"])))
     if settings is None or gateways is None or errors:
@@ -171,6 +185,29 @@ def make_gateways(settings: Settings) -> Gateways:
     )
 
 
+def make_usable_gateways(settings: Settings) -> Gateways:
+    """Return gateways for a command that works without them, and without payment gateways."""
+    return load_usable_gateways(
+        settings, sms=settings.sms_gateway, streams=settings.streams_gateway
+    )
+
+
+def worker_count(settings: Settings) -> int:
+    """Return the number of worker processes of a server."""
+    return settings.server_workers or available_cpus()
+
+
+def required_connections(settings: Settings) -> int:
+    """Return the maximum number of database connections of a server."""
+    connections_per_worker = (
+        settings.database_connections
+        + settings.database_rate_limit_connections
+        + _PROBE_POOL_SIZE
+        + _LEDGER_CONNECTIONS
+    )
+    return worker_count(settings) * connections_per_worker
+
+
 def open_database(settings: Settings) -> Database:
     """Return the database of `database.url`; `embedded` starts a PostgreSQL server.
 
@@ -184,6 +221,7 @@ def open_database(settings: Settings) -> Database:
         url = embedded_postgres.start()
     except EmbeddedPostgresError as error:
         raise SettingsError(f"database.url: {error}") from None
+    embedded_postgres.restart_if_killed()
     return Database(url, pool_size=settings.database_connections, on_close=embedded_postgres.close)
 
 
@@ -191,17 +229,14 @@ def start_services(settings: Settings, gateways: Gateways) -> Services:
     """Return the services of a worker, and start its metrics server.
 
     Runs pending database migrations if `database.migrate` is set. Raises SettingsError if the
-    database cannot be used.
+    database is reachable and cannot be used.
     """
     database = open_database(settings)
-    if settings.database_migrate:
-        migrate(database)
-    check_migrated(database)
-    warn_of_clock_skew(database)
     # The metrics server is created before the first metric, because it sets the folder in which the
     # workers share metrics.
     metrics_server = MetricsServer(settings.metrics_address) if settings.metrics_address else None
     services = build_services(settings, database, gateways)
+    services.database_gate.try_to_open()
     if metrics_server:
         probe_database = services.probe_database
         metrics_server.start(
@@ -281,6 +316,7 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         metrics=metrics,
         database=database,
         probe_database=database.with_own_pool(_PROBE_POOL_SIZE),
+        database_gate=DatabaseGate(database, migrates=settings.database_migrate),
         gateways=gateways,
         ledger_writer=ledger_writer,
         login_tokens=LoginTokens(settings.signing_secrets, clock=time.time),
@@ -363,7 +399,7 @@ def _password_hashing(settings: Settings, rate_limits: RateLimiter) -> PasswordH
         PasswordHasher(settings.passwords_pepper.get_secret_value(), cost=settings.passwords_cost),
         MachineSemaphore(
             make_private_folder(settings.data_dir / "hashing"),
-            settings.passwords_max_concurrent or max(1, (os.cpu_count() or 1) - 1),
+            settings.passwords_max_concurrent or max(1, available_cpus() - 1),
         ),
         rate_limits,
         # Requests that hash a password occupy at most three quarters of the threads, so that the

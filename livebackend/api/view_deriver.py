@@ -17,10 +17,13 @@ from livebackend.services.rate_limits import RateLimit, account_subject
 
 
 def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callable[..., Any]:
-    """Wrap an operation: commit on return, roll back on errors, retry on conflicts."""
+    """Wrap an operation: commit on return, roll back on errors, retry on conflicts.
+
+    Other views only wait for the database, except the exception views.
+    """
     operation: Operation | None = info.options.get("operation")
     if operation is None:
-        return view
+        return view if info.exception_only else _require_database(view)
 
     def check_and_call_view(
         context: Any, request: Request, connection: Connection | None = None
@@ -45,12 +48,23 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
     def run(context: Any, request: Request) -> Any:
         # The operation is set first, because exception views read its default error code.
         request.operation = operation
+        request.services.database_gate.require_open()
         if operation.requires_login:
             request.claims = request.services.login_tokens.read(request.params.get("token"))
             request.account_id = request.claims.account_id
         return _correct_counts(run_view, operation, context, request)
 
     return run
+
+
+def _require_database(view: Callable[[Any, Request], Any]) -> Callable[[Any, Request], Any]:
+    """Reject requests until the database was usable once after the start."""
+
+    def check_and_call_view(context: Any, request: Request) -> Any:
+        request.services.database_gate.require_open()
+        return view(context, request)
+
+    return check_and_call_view
 
 
 def _confirm_already_done(

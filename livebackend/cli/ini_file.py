@@ -14,8 +14,15 @@ from pyramid.paster import get_appsettings
 from livebackend.cli.output import report_errors
 from livebackend.config.deprecated_names import configure_renamed_loggers
 from livebackend.config.errors import SettingsError
-from livebackend.config.settings import Settings, with_default_public_url
-from livebackend.container import Services, build_services, make_gateways, open_database
+from livebackend.config.settings import Settings, listen_address, with_default_public_url
+from livebackend.container import (
+    Services,
+    build_services,
+    checked_settings,
+    make_gateways,
+    make_usable_gateways,
+    open_database,
+)
 from livebackend.database.engine import Database
 from livebackend.database.migrations import check_migrated
 
@@ -45,6 +52,32 @@ def app_section(ini: Path) -> dict[str, Any]:
     """Return the settings of an ini file. Raises SettingsError."""
     settings = read_section(ini)
     return with_default_public_url(settings, settings.global_conf)
+
+
+def check_section(
+    section: Any, *, requires_database: bool = False
+) -> tuple[Settings, tuple[str, int]]:
+    """Return the valid settings of a section, and the address on which the server listens.
+
+    Raises SettingsError with all errors, as described at `checked_settings`.
+    """
+    errors: list[str] = []
+    address = settings = None
+    try:
+        address = listen_address(section.global_conf)
+    except SettingsError as error:
+        errors.extend(error.errors)
+    try:
+        settings = checked_settings(
+            with_default_public_url(section, section.global_conf),
+            os.environ,
+            requires_database=requires_database,
+        ).settings
+    except SettingsError as error:
+        errors.extend(error.errors)
+    if address is None or settings is None:
+        raise SettingsError(*errors)
+    return settings, address
 
 
 @contextmanager
@@ -107,12 +140,16 @@ def opened_migrated_database(ini: Path) -> Iterator[Database]:
 
 
 @contextmanager
-def opened_services(ini: Path) -> Iterator[Services]:
-    """Open all services of an ini file; an error ends the command with one message."""
+def opened_services(ini: Path, *, needs_gateways: bool = True) -> Iterator[Services]:
+    """Open all services of an ini file; an error ends the command with one message.
+
+    Without `needs_gateways`, a gateway that cannot be loaded is only a warning, and there are no
+    payment gateways.
+    """
     with report_errors():
         setup_logging(ini)
         settings = load_settings(ini)
-        gateways = make_gateways(settings)
+        gateways = (make_gateways if needs_gateways else make_usable_gateways)(settings)
         services = build_services(settings, open_database(settings), gateways)
         try:
             check_migrated(services.database)

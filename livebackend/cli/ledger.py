@@ -123,7 +123,7 @@ def reverse_command(ini: Path, transfer: int, reason: str) -> None:
     """
     if not 1 <= len(reason) <= 200:
         raise click.BadParameter("must have 1 to 200 characters", param_hint="--reason")
-    with opened_services(ini) as services:
+    with opened_services(ini, needs_gateways=False) as services:
         try:
             outcome = services.reversals.reverse(transfer, reason=reason)
         except LookupError as error:

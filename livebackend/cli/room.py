@@ -37,7 +37,7 @@ def list_rooms(ini: Path, limit: int) -> None:
 
     Example: livebackend room list production.ini
     """
-    with opened_services(ini) as services:
+    with opened_services(ini, needs_gateways=False) as services:
         active_rooms = services.database.run(
             lambda connection: rooms.list_active_rooms(connection, limit=limit)
         )
@@ -65,7 +65,7 @@ def close(ini: Path, room_id: int) -> None:
 
     Example: livebackend room close production.ini 42
     """
-    with opened_services(ini) as services:
+    with opened_services(ini, needs_gateways=False) as services:
         found_room = services.database.run(lambda connection: rooms.find_room(connection, room_id))
         if found_room is None or found_room.state == "closed":
             raise CommandFailed(f"room {room_id} is not open")

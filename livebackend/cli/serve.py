@@ -9,24 +9,29 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
 import click
-from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from pyramid.paster import get_app
 
-from livebackend.cli.ini_file import read_section, setup_logging
+from livebackend.cli.ini_file import check_section, read_section, setup_logging
+from livebackend.cli.worker_supervisor import WorkerSupervisor
 from livebackend.config.errors import SettingsError
-from livebackend.config.settings import Settings, with_default_public_url
-from livebackend.container import Services, checked_settings, open_database
-from livebackend.database.migrations import check_migrated, migrate
-from livebackend.monitoring.startup_checks import check_port_is_free
+from livebackend.config.settings import Settings
+from livebackend.container import (
+    Services,
+    open_database,
+    required_connections,
+    worker_count,
+)
+from livebackend.monitoring.database_gate import DatabaseGate
+from livebackend.monitoring.startup_checks import check_port_is_free, warn_of_connection_limit
 
 log = logging.getLogger(__name__)
 
@@ -45,48 +50,51 @@ _GRANIAN_LOGGING = {
 def serve(ini: Path, host: str | None, port: str | None) -> None:
     """Run the server until SIGTERM or Ctrl-C.
 
-    The server completes open requests before it stops.
+    The server completes open requests before it stops. It starts without a reachable database, and
+    responds with 503 until the database is usable. With a wrong setting, it does not start.
 
     Example: livebackend serve production.ini
     """
     options = {name: value for name, value in {"host": host, "port": port}.items() if value}
     try:
         setup_logging(ini)
-        section = read_section(ini, options)
-        address = section.global_conf["host"], int(section.global_conf["port"])
-        settings, _ = checked_settings(
-            with_default_public_url(section, section.global_conf), os.environ
-        )
+        settings, address = check_section(read_section(ini, options))
         # The database stays open until the last worker has ended, because the workers share an
         # embedded PostgreSQL.
         database = open_database(settings)
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
     try:
-        if settings.database_migrate:
-            migrate(database)
-        check_migrated(database)
+        DatabaseGate(database, migrates=settings.database_migrate).try_to_open()
+        warn_of_connection_limit(database, required=required_connections(settings))
         check_port_is_free(*address)
         database.engine.dispose()
-        workers = settings.server_workers or os.cpu_count() or 1
+        workers = worker_count(settings)
         log.info("server: starting %d workers on http://%s:%d", workers, *address)
+        server = _worker_supervisor(settings, address, workers)
         load_worker_app = partial(
-            load_app, str(ini), options, shutdown_timeout_s=settings.server_shutdown_timeout_s
+            load_app,
+            str(ini),
+            options,
+            ready_writer=server.ready_writer,
+            shutdown_timeout_s=settings.server_shutdown_timeout_s,
         )
-        _granian_server(settings, address, workers).serve(
-            target_loader=load_worker_app, wrap_loader=False
-        )
+        server.serve(target_loader=load_worker_app, wrap_loader=False)
+        if server.has_failed:
+            raise click.ClickException("the workers cannot start; the reasons are above")
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
     finally:
         database.close()
 
 
-def _granian_server(settings: Settings, address: tuple[str, int], workers: int) -> Any:
+def _worker_supervisor(
+    settings: Settings, address: tuple[str, int], workers: int
+) -> WorkerSupervisor:
     # With spawn, a worker inherits no thread, lock or database connection of this process.
     multiprocessing.set_start_method("spawn", force=True)
     host, port = address
-    return Granian(
+    return WorkerSupervisor(
         "livebackend",
         address=host,
         port=port,
@@ -94,7 +102,6 @@ def _granian_server(settings: Settings, address: tuple[str, int], workers: int) 
         http=HTTPModes.http1,
         websockets=False,
         workers=workers,
-        respawn_failed_workers=True,
         workers_kill_timeout=settings.server_shutdown_timeout_s,
         blocking_threads=settings.server_threads,
         backpressure=settings.server_max_connections,
@@ -109,9 +116,16 @@ def _granian_server(settings: Settings, address: tuple[str, int], workers: int) 
 
 
 def load_app(
-    ini: str, options: Mapping[str, str], *, shutdown_timeout_s: int
+    ini: str,
+    options: Mapping[str, str],
+    *,
+    ready_writer: Connection,
+    shutdown_timeout_s: int,
 ) -> "HideServerHeader":
-    """Return the application of a worker; its services close when the worker ends."""
+    """Return the application of a worker; its services close when the worker ends.
+
+    Sends a message to `ready_writer` when the application is loaded.
+    """
     # The worker has its own process group, so that only the parent gets the SIGINT of Ctrl-C. The
     # parent then stops the workers.
     os.setpgid(0, 0)
@@ -127,6 +141,7 @@ def load_app(
     threading.Thread(
         target=_enforce_stop, args=(services, signal_reader, shutdown_timeout_s), daemon=True
     ).start()
+    ready_writer.send_bytes(b"ready")
     return HideServerHeader(app)
 
 

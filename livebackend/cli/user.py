@@ -51,7 +51,7 @@ def show(ini: Path, user_id: str) -> None:
 
     Example: livebackend user show production.ini 13812345678
     """
-    with opened_services(ini) as services:
+    with opened_services(ini, needs_gateways=False) as services:
         account = _find_account(services, user_id)
     facts = account._asdict() | {"gender": _GENDER_NAMES.get(account.gender or "")}
     print_result(
@@ -70,7 +70,7 @@ def disable(ini: Path, user_id: str) -> None:
 
     Example: livebackend user disable production.ini 13812345678
     """
-    with opened_services(ini) as services:
+    with opened_services(ini, needs_gateways=False) as services:
         account = _find_account(services, user_id)
         changed = services.database.run(
             lambda connection: accounts.disable(connection, account.phone)
@@ -91,7 +91,7 @@ def enable(ini: Path, user_id: str) -> None:
 
     Example: livebackend user enable production.ini 13812345678
     """
-    with opened_services(ini) as services:
+    with opened_services(ini, needs_gateways=False) as services:
         account = _find_account(services, user_id)
         changed = services.database.run(
             lambda connection: accounts.enable(connection, account.phone)
@@ -110,7 +110,7 @@ def revoke(ini: Path, user_id: str) -> None:
 
     Example: livebackend user revoke production.ini 13812345678
     """
-    with opened_services(ini) as services:
+    with opened_services(ini, needs_gateways=False) as services:
         account = _find_account(services, user_id)
         services.database.run(lambda connection: accounts.revoke(connection, account.phone))
     print_result(f"all login tokens of account {account.id} are revoked", id=account.id)
@@ -128,7 +128,7 @@ def reset_password(ini: Path, user_id: str) -> None:
     Example: livebackend user reset-password production.ini 13812345678
     """
     password = new_password()
-    with opened_services(ini) as services:
+    with opened_services(ini, needs_gateways=False) as services:
         account = _find_account(services, user_id)
         password_hash = services.password_hashing.hash(password)
         services.database.run(

@@ -17,3 +17,7 @@ class DatabaseNotReady(SettingsError):
     """The database is not reachable, or its tables do not match this version."""
 
     heading = "the database cannot be used:"
+
+
+class DatabaseUnavailable(DatabaseNotReady):
+    """The database cannot be reached or does not respond now; it can work later."""

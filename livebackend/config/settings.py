@@ -19,6 +19,14 @@ from pydantic import (
     ValidationInfo,
 )
 
+from livebackend.config.addresses import (
+    check_address,
+    check_host,
+    check_host_and_port,
+    check_http_url,
+    check_public_url,
+    parse_port,
+)
 from livebackend.config.deprecated_names import (
     RENAMED_SETTINGS,
     current_class,
@@ -90,6 +98,8 @@ def _check_shared_secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
 
 
 def _check_gateway(value: str, info: ValidationInfo) -> str:
+    if not value.strip():
+        raise ValueError("is empty; set the dotted name of a gateway class")
     if value.rpartition(".")[2].startswith(_DEVELOPMENT_CLASS_PREFIXES):
         _require_permission("gateways_allow_development", info, "is a development gateway")
     return value
@@ -149,7 +159,12 @@ Secret = Annotated[SecretStr, AfterValidator(_check_secret)]
 RateLimit = Annotated[str, AfterValidator(_check_rate_limit)]
 Gateway = Annotated[str, AfterValidator(current_class), AfterValidator(_check_gateway)]
 # A host name with an optional port, inserted into URLs unchanged.
-Host = Annotated[str, Field(pattern=r"^([A-Za-z0-9.-]{1,200}(:[0-9]{1,5})?)?$")]
+Host = Annotated[
+    str,
+    Field(pattern=r"^([A-Za-z0-9.-]{1,200}(:[0-9]{1,5})?)?$"),
+    AfterValidator(check_host_and_port),
+]
+HttpUrl = Annotated[str, AfterValidator(check_http_url)]
 
 
 class Settings(BaseModel):
@@ -234,9 +249,8 @@ class Settings(BaseModel):
         "1[0-9]{10}",
         description="regular expression that a phone number of eleven digits must match",
     )
-    http_public_url: str = Field(
+    http_public_url: Annotated[str, AfterValidator(check_public_url)] = Field(
         "http://127.0.0.1:6543",
-        pattern="^https?://[^/?#]+(/[^?#]*)?$",
         description="public URL of this server; if missing, from host and port of the ini file",
     )
     http_trusted_proxies: Annotated[str, AfterValidator(_check_networks)] = Field(
@@ -452,9 +466,8 @@ class Settings(BaseModel):
         description="days for which a block of a removed account applies to a new account with the"
         " same phone; 0: none",
     )
-    metrics_address: str = Field(
+    metrics_address: Annotated[str, AfterValidator(check_address)] = Field(
         "127.0.0.1:6544",
-        pattern=r"^([^\s:]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5})?$",
         description="private address that serves `/metrics` to Prometheus; empty: disabled",
     )
     sms_gateway: Gateway = Field(
@@ -464,7 +477,7 @@ class Settings(BaseModel):
     sms_template: str = Field(
         "", description="Qiniu's id of the SMS template that contains the code"
     )
-    sms_api_url: str = Field("https://sms.qiniuapi.com", description="URL of Qiniu's SMS API")
+    sms_api_url: HttpUrl = Field("https://sms.qiniuapi.com", description="URL of Qiniu's SMS API")
     qiniu_access_key: str = Field("", description="access key of your Qiniu account")
     qiniu_secret_key: SecretStr = Field(
         SecretStr(""), description="secret key of your Qiniu account; signs requests to Qiniu"
@@ -494,7 +507,9 @@ class Settings(BaseModel):
         "livebackend",
         description="name of the Pili hub, or of the RTMP application, that contains the streams",
     )
-    streams_api_url: str = Field("https://pili.qiniuapi.com", description="URL of Qiniu's Pili API")
+    streams_api_url: HttpUrl = Field(
+        "https://pili.qiniuapi.com", description="URL of Qiniu's Pili API"
+    )
     streams_publish_security: Literal["none", "static", "expiry", "expiry_sk", "dynamic"] = Field(
         "static",
         description="how publish URLs are signed; must match the Pili hub's `publishSecurity`",
@@ -523,7 +538,7 @@ class Settings(BaseModel):
     streams_playback_host: Host = Field(
         "", description="domain, with optional port, that serves recorded streams"
     )
-    streams_control_url: str = Field(
+    streams_control_url: HttpUrl = Field(
         "http://127.0.0.1:8081",
         description="URL of the control interface of your nginx-rtmp server",
     )
@@ -628,6 +643,23 @@ def with_default_public_url(ini: Mapping[str, Any], defaults: Mapping[str, Any])
     if has_public_url or not {"host", "port"} <= defaults.keys():
         return dict(ini)
     return {"http.public_url": f"http://{defaults['host']}:{defaults['port']}", **ini}
+
+
+def listen_address(defaults: Mapping[str, Any]) -> tuple[str, int]:
+    """Return `host` and `port` of the section [DEFAULT] of an ini file. Raises SettingsError."""
+    checks: tuple[tuple[str, Any], ...] = (("host", check_host), ("port", parse_port))
+    values: dict[str, Any] = {}
+    errors = []
+    for name, check in checks:
+        try:
+            values[name] = check(str(defaults[name]))
+        except KeyError:
+            errors.append(f"{name}: is missing in the section [DEFAULT]")
+        except ValueError as error:
+            errors.append(f"{name}: {error}")
+    if errors:
+        raise SettingsError(*errors)
+    return values["host"], values["port"]
 
 
 def origin_of(url: str) -> str:

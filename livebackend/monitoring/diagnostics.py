@@ -17,6 +17,7 @@ from livebackend.gateways.streams import StreamFailed, StreamGateway, StreamRefe
 from livebackend.monitoring.health_checks import (
     CLOCK_REMEDY,
     CheckFailed,
+    check_connection_limit,
     check_database,
     check_disk,
     check_migrations,
@@ -54,6 +55,8 @@ class Diagnostics:
     # The data folder for pictures, and how many bytes must stay free on its disk.
     data_dir: Path
     min_free_bytes: int
+    # The database connections that this server can open.
+    required_connections: int
     # The setting `sms.gateway`, and the URL of the SMS provider.
     sms_gateway: str
     sms_api_url: str
@@ -71,6 +74,7 @@ class Diagnostics:
             for name, check in (
                 ("database", self._database),
                 ("migrations", self._migrations),
+                ("connections", self._connections),
                 ("disk", self._disk),
                 ("sms", self._sms),
                 ("streams", self._streams),
@@ -86,6 +90,13 @@ class Diagnostics:
     def _migrations(self) -> str:
         check_migrations(self.database)
         return "the database schema is up to date"
+
+    def _connections(self) -> str:
+        try:
+            check_connection_limit(self.database, required=self.required_connections)
+        except (DBAPIError, PoolTimeout):
+            return "not checked: the database is unavailable"  # the database check reports why
+        return f"PostgreSQL allows the {self.required_connections} connections of this server"
 
     def _disk(self) -> str:
         check_disk(self.data_dir, min_free_bytes=self.min_free_bytes)

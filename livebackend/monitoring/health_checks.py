@@ -26,6 +26,18 @@ CLOCK_REMEDY = (
     " expiry of tokens and codes depends on them."
 )
 _READ_CLOCK = text("SELECT extract(epoch FROM clock_timestamp())::float8")
+# Connections that are reserved for superusers and other roles do not count. A limit of -1 is none.
+_READ_CONNECTION_LIMIT = text(
+    """
+    SELECT least(
+        current_setting('max_connections')::int
+            - current_setting('superuser_reserved_connections')::int
+            - coalesce(current_setting('reserved_connections', true)::int, 0),
+        (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user),
+        (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database())
+    )
+    """
+)
 _MIGRATE_REMEDY = "Run `livebackend migrate` with the same ini file."
 
 Check = Callable[[], None]
@@ -134,6 +146,15 @@ def check_migrations(database: Database) -> None:
         raise CheckFailed("the schema version cannot be read", remedy=_MIGRATE_REMEDY) from None
 
 
+def check_start(*, is_complete: bool) -> None:
+    """Raise CheckFailed if the server has not yet been able to use the database."""
+    if not is_complete:
+        raise CheckFailed(
+            "the server has not yet been able to use the database: it tries again continuously",
+            remedy="Read the log of the server.",
+        )
+
+
 def check_writable(folder: Path) -> None:
     """Raise CheckFailed if the folder is not writable; a full disk passes."""
     existing_path = _existing_path(folder)
@@ -164,6 +185,19 @@ def check_disk(folder: Path, *, min_free_bytes: int) -> None:
             f"{folder} has {free_bytes:,} bytes free, less than pictures.min_free_disk_bytes"
             f" ({min_free_bytes:,}): uploads are rejected",
             remedy=remedy,
+        )
+
+
+def check_connection_limit(database: Database, *, required: int) -> None:
+    """Raise CheckFailed if PostgreSQL allows fewer connections than a server can open."""
+    with database.engine.connect() as connection:
+        allowed: int = connection.execute(_READ_CONNECTION_LIMIT).scalar_one()
+    if allowed < required:
+        raise CheckFailed(
+            f"this server can open {required} database connections, but PostgreSQL allows"
+            f" {allowed}",
+            remedy="Increase max_connections of PostgreSQL (or the limit of the role or database),"
+            " or decrease database.connections or server.workers.",
         )
 
 

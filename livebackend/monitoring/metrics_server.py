@@ -24,7 +24,6 @@ from livebackend.config.errors import SettingsError
 log = logging.getLogger(__name__)
 
 _RETRY_INTERVAL_S = 2.0
-_MAX_PORT = 65_535
 
 
 class MetricsServer:
@@ -37,8 +36,6 @@ class MetricsServer:
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
-        if self._port > _MAX_PORT:
-            raise SettingsError(f"metrics.address: port {self._port} is greater than {_MAX_PORT}")
         # The folder is not in data.dir: several machines can share data.dir, but each machine must
         # serve only its own metrics.
         name = f"livebackend-metrics-{os.geteuid()}-{self._port}"

@@ -103,6 +103,62 @@ class TestCheckConfig:
         assert result.exit_code == 1
         assert f"  data.dir: {folder} is not writable\n" in result.stderr
 
+    def test_invalid_addresses_are_reported_in_one_message(self, tmp_path: Path) -> None:
+        ini = tmp_path / "live.ini"
+        ini.write_text(DEVELOPMENT_INI.read_text().replace("port = 6543", "port = 99999", 1))
+        for command in ("check-config", "serve"):
+            result = run_command(
+                command,
+                ini,
+                LIVEBACKEND_HTTP_PUBLIC_URL="http://0.0.0.0:6543",
+                LIVEBACKEND_STREAMS_API_URL="ftp://x",
+                LIVEBACKEND_METRICS_ADDRESS="127.0.0.1:99999",
+                LIVEBACKEND_STREAMS_GATEWAY="",
+                LIVEBACKEND_DATABASE_URL="mysql://live@127.0.0.1/live",
+            )
+            assert result.exit_code == 1
+            for error in (
+                "port: '99999' is not a port from 1 to 65535",
+                "http.public_url: 0.0.0.0 is no address that clients can connect to",
+                "streams.api_url: must begin with http:// or https://",
+                "metrics.address: '99999' is not a port from 1 to 65535",
+                "streams.gateway: is empty; set the dotted name of a gateway class",
+                "database.url: must begin with postgresql://",
+            ):
+                assert f"  {error}" in result.stderr
+
+    def test_unreachable_database_is_an_error(self) -> None:
+        result = run_command(
+            "check-config",
+            DEVELOPMENT_INI,
+            LIVEBACKEND_DATABASE_URL="postgresql://live@127.0.0.1:1/live",
+        )
+        assert result.exit_code == 1
+        assert "  database.url: connection to server at" in result.stderr
+
+    @pytest.mark.parametrize("name", ["pictures", "hashing"])
+    def test_subfolder_of_the_data_folder_that_is_not_writable_is_reported(
+        self, name: str, tmp_path: Path
+    ) -> None:
+        # A file in place of the folder: root can write to every folder.
+        (tmp_path / name).touch()
+        result = run_command("check-config", DEVELOPMENT_INI, LIVEBACKEND_DATA_DIR=str(tmp_path))
+        assert result.exit_code == 1
+        assert f"  data.dir: {tmp_path / name} is not writable\n" in result.stderr
+
+    def test_too_few_database_connections_are_only_a_warning(
+        self, database_url: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        result = run_command(
+            "check-config",
+            DEVELOPMENT_INI,
+            LIVEBACKEND_DATABASE_URL=database_url,
+            LIVEBACKEND_SERVER_WORKERS="64",
+            LIVEBACKEND_DATABASE_CONNECTIONS="100",
+        )
+        assert (result.exit_code, result.stdout) == (0, "the settings are valid\n")
+        assert "this server can open 6720 database connections" in caplog.text
+
     def test_boolean_settings_accept_yes_and_true(
         self, new_database: Callable[[str], str], worker_id: str
     ) -> None:

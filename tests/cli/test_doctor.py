@@ -3,6 +3,7 @@
 tests/deployment/test_doctor.py tests a full disk and a wrong clock.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,16 @@ from tests.support.qiniu_server import (
     response_writer,
 )
 
-CHECK_NAMES = ["database", "migrations", "disk", "sms", "streams", "payments", "clock"]
+CHECK_NAMES = [
+    "database",
+    "migrations",
+    "connections",
+    "disk",
+    "sms",
+    "streams",
+    "payments",
+    "clock",
+]
 
 
 @pytest.fixture
@@ -40,9 +50,9 @@ def test_all_checks_pass_on_a_working_installation(operator: Operator, qiniu: Qi
     report = operator.run_json("doctor", **sms_settings(qiniu))
     assert failed_checks(report) == {}
     assert [result["check"] for result in report["checks"]] == CHECK_NAMES
-    assert report["checks"][3]["message"] == "the SMS keys and the SMS template are valid"
-    assert report["checks"][5]["message"] == "payments of embedded are credited"
-    assert report["checks"][6]["message"] == (
+    assert report["checks"][4]["message"] == "the SMS keys and the SMS template are valid"
+    assert report["checks"][6]["message"] == "payments of embedded are credited"
+    assert report["checks"][7]["message"] == (
         f"this machine's clock agrees with the database and {qiniu.url}"
     )
     assert operator.run("doctor", **sms_settings(qiniu)).stdout.endswith("\nall checks passed\n")
@@ -64,7 +74,20 @@ def test_unreachable_database_is_reported(operator: Operator) -> None:
     text = operator.run("doctor", code=1, **unreachable_database).stdout
     assert "FAILED database" in text
     assert "Check that PostgreSQL" in text
-    assert text.endswith("\n2 of 7 checks failed\n")
+    assert text.endswith("\n2 of 8 checks failed\n")
+
+
+def test_server_that_needs_more_connections_than_postgresql_allows_is_reported(
+    operator: Operator,
+) -> None:
+    message_by_failed_check = failed_checks(
+        operator.run_json("doctor", code=1, server_workers="64", database_connections="100")
+    )
+    assert message_by_failed_check.keys() == {"connections"}
+    assert re.fullmatch(
+        r"this server can open 6720 database connections, but PostgreSQL allows \d+",
+        message_by_failed_check["connections"],
+    )
 
 
 def test_pending_migrations_are_reported(
@@ -144,6 +167,7 @@ def new_diagnostics(database: Database, tmp_path: Path) -> Callable[..., Diagnos
             streams or DevelopmentStreams(hub="x", clock=time.time),
             data_dir=tmp_path,
             min_free_bytes=0,
+            required_connections=1,
             sms_gateway="DevelopmentSms",
             sms_api_url="",
             count_orders_without_gateway=count_orders_without_gateway,

@@ -18,7 +18,7 @@ from livebackend.services.machine_semaphore import MachineSemaphore
 from tests.support.api import run_concurrently
 from tests.support.application import DEVELOPMENT_INI
 from tests.support.pictures import PNG
-from tests.support.servers import Server, running_server
+from tests.support.servers import Server, count_listening_sockets, running_server
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -69,12 +69,6 @@ def send_request(server: Server, request: bytes) -> tuple[int, dict[str, object]
     with server.connect() as connection:
         connection.sendall(request)
         return read_response(connection)
-
-
-def count_listening_sockets(server: Server) -> int:
-    """Return the number of sockets that listen on the server's port, one per worker."""
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(row[1].endswith(f":{server.port:04X}") and row[3] == "0A" for row in rows)
 
 
 def has_exited(pid: int) -> bool:

@@ -148,3 +148,47 @@ def test_log_contains_the_account_id_but_no_phone(operator: Operator, ann: UserC
     assert re.search(r"account \d+: login tokens revoked by an operator", log)
     assert ann.phone not in log
     assert "138****" not in log
+
+
+BROKEN_GATEWAYS = {
+    "sms_gateway": "no.such.Sms",
+    "streams_gateway": "livebackend.gateways.streams.NginxRtmpStreams",
+    "payments_gateway": "no.such.Payments",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_works_although_no_gateway_can_be_loaded(
+    command: str, operator: Operator, ann: UserClient
+) -> None:
+    assert operator.run_json(f"user {command}", ann.phone, **BROKEN_GATEWAYS)["id"]
+
+
+def test_disabling_a_user_closes_the_room_although_the_stream_gateway_cannot_be_loaded(
+    operator: Operator, ann: UserClient, ben: UserClient, database_state: DatabaseState
+) -> None:
+    ann.befriend(ben)
+    ann.go_live()
+    result = operator.run_json("user disable", ann.phone, **BROKEN_GATEWAYS)
+    assert result["changed"]
+    assert result["closed_room"]
+    (room,) = database_state.rows("rooms")
+    # The servers disable the stream later.
+    assert (room["close_reason"], room["disabled_at"]) == ("operator", None)
+
+
+@pytest.mark.parametrize("command", ["room list", "ledger audit", "ledger checkpoint"])
+def test_other_commands_that_need_no_gateway_work_without_one(
+    command: str, operator: Operator, ann: UserClient
+) -> None:
+    ann.refill("50")
+    operator.run(command, **BROKEN_GATEWAYS)
+
+
+@pytest.mark.parametrize("command", ["housekeeping", "order reconcile", "doctor"])
+def test_commands_that_call_providers_report_every_broken_gateway(
+    command: str, operator: Operator
+) -> None:
+    message = operator.run(command, code=1, **BROKEN_GATEWAYS).stderr
+    for name in ("sms.gateway", "streams.gateway", "payments.gateway"):
+        assert f"  {name}: " in message

@@ -118,6 +118,9 @@ def test_environment_variable_overrides_only_its_own_setting(name: str) -> None:
         "streams.publish_security": "expiry_sk",
         "passwords.queue_timeout_s": "3",
         "pictures.max_cpu_s": "2",
+        "sms.api_url": "https://other.example",
+        "streams.api_url": "https://other.example",
+        "streams.control_url": "https://other.example",
     }
     default = Settings.fields_by_name()[name].default
     value = changed_values.get(name) or (

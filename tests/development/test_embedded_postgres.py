@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -400,6 +401,49 @@ def test_killed_server_restarts_with_all_committed_data(
     query(killed_server.start(), "CREATE TABLE kept AS SELECT 7")
     os.kill(postmaster_pid(folder), signal.SIGKILL)
     assert query(start_server(folder).start(), "TABLE kept") == 7
+
+
+@pytest.mark.parametrize("kills", [1, 3])
+def test_killed_server_is_restarted_with_the_same_url(
+    kills: int, start_server: StartServer, folder: Path
+) -> None:
+    server, second_user = start_server(folder, durable=True), start_server(folder)
+    url = server.start()
+    for user in (server, second_user):
+        user.restart_if_killed()
+    query(url, "CREATE TABLE kept AS SELECT 7")
+    for _ in range(kills):
+        killed_pid = postmaster_pid(folder)
+        os.kill(killed_pid, signal.SIGKILL)
+        old_pids = (0, killed_pid)
+        wait_until(
+            partial(lambda pids: pid_of_ready_server(folder) not in pids, old_pids),
+            WAIT_S,
+            "a restart",
+        )
+        assert query(url, "TABLE kept") == 7
+    server.close()
+    assert query(url, "TABLE kept") == 7
+    second_user.close()
+    assert has_stopped(folder, url)
+
+
+def test_closed_server_is_not_restarted(start_server: StartServer, folder: Path) -> None:
+    server = start_server(folder)
+    url = server.start()
+    server.restart_if_killed()
+    server.close()
+    time.sleep(1.5)
+    assert has_stopped(folder, url)
+
+
+def pid_of_ready_server(folder: Path) -> int:
+    """Return the process id of the server if it accepts connections, otherwise 0."""
+    try:
+        lines = (folder / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return 0
+    return int(lines[0]) if len(lines) > 7 and lines[7].strip() == "ready" else 0
 
 
 def test_killed_server_restarts_although_another_process_has_its_id(

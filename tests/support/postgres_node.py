@@ -203,12 +203,13 @@ class Node:
         return bool(self.query("SELECT 1 FROM pg_stat_wal_receiver"))
 
 
-def create_data_directory(folder: Path) -> ServerAccount:
-    """Create a data directory with migrated tables; return its owner, a Unix user."""
+def create_data_directory(folder: Path, *, migrated: bool = True) -> ServerAccount:
+    """Create a data directory, with migrated tables by default; return its owner, a Unix user."""
     embedded_postgres = EmbeddedPostgres(folder)
     try:
         database = Database(embedded_postgres.start())
-        migrate(database)
+        if migrated:
+            migrate(database)
         database.close()
     finally:
         embedded_postgres.close()

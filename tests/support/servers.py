@@ -124,6 +124,12 @@ def wait_until_up(server: Server, process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
+def count_listening_sockets(server: Server) -> int:
+    """Return the number of sockets that listen on the server's port, one per worker."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1].endswith(f":{server.port:04X}") and row[3] == "0A" for row in rows)
+
+
 def production_overrides(database_url: str) -> dict[str, str]:
     """Return the settings that production.ini needs to run in tests."""
     return {

@@ -53,6 +53,7 @@ def new_provider_app(
             database = Database(database_url, pool_size=30)
             services = build_services(settings, database, make_gateways(settings))
             cleanup.callback(services.close)
+            services.database_gate.try_to_open()
             monkeypatch.setattr(app.registry, "services", services)
             return app
 
