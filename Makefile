@@ -23,7 +23,7 @@ UV = uv==0.13.9
 # With HOST=0.0.0.0, clients need another address: the first one of this machine.
 PUBLIC_URL = $(if $(filter 0.0.0.0,$(HOST)),LIVEBACKEND_HTTP_PUBLIC_URL=$${LIVEBACKEND_HTTP_PUBLIC_URL:-http://$$(hostname -I | cut -d' ' -f1):$(PORT)})
 
-.PHONY: help run test test-fast media-test browser-test deployment-test screenshots ledger-crash-test crash-test mutants mutate-pictures bench bench-attacks bench-ledger bench-ledger-scale profile install lock client docs lint format types imports clean
+.PHONY: help run test test-fast media-test browser-test deployment-test screenshots test-previous-release ledger-crash-test crash-test mutants mutate-pictures bench bench-attacks bench-ledger bench-ledger-scale profile install lock client docs lint format types imports clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -35,6 +35,9 @@ run: .venv/installed-development ## serve on http://HOST:PORT with an embedded P
 
 test: .venv/installed-development ## run every test
 	@exec $(IN_VENV) pytest --numprocesses auto --maxprocesses 8 --dist worksteal $(ARGS)
+
+test-previous-release: .venv/installed-development ## run the tests of the previous release on the tables of this version
+	@exec $(IN_VENV) tools.previous_release $(ARGS)
 
 test-fast: .venv/installed-development ## run the tests that start no processes and no browser
 	@exec $(IN_VENV) pytest --numprocesses auto --maxprocesses 8 --dist worksteal -m "not processes and not media" $(ARGS)

@@ -26,6 +26,7 @@ TABLES: dict[str, Callable[..., list[str]]] = {
     "commands": reference_tables.commands,
     "command-help": reference_tables.command_help,
     "settings": reference_tables.settings,
+    "new-settings": reference_tables.new_settings,
     "metrics": reference_tables.metrics,
 }
 # A marker, its table, and the end marker.

@@ -17,13 +17,14 @@ from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.operation_declaration import Operation
 from livebackend.api.result_codes import ResultCode
 from livebackend.cli import main
-from livebackend.config.settings import Settings
+from livebackend.config.settings import Settings, environment_variable
 from livebackend.development.sms import DevelopmentSms
 from livebackend.monitoring.metrics import DiskSpaceCollector, LiveRoomsCollector, Metrics
 from tools.generate_client import declared_operations
 
 Translate = Callable[[str], str]
 HELP_WIDTH = 100
+_PREVIOUS_SETTINGS = Path(__file__).with_name("settings_of_previous_release.txt")
 
 
 def operations(translate: Translate) -> list[str]:
@@ -78,6 +79,18 @@ def settings(translate: Translate, *prefixes: str) -> list[str]:
         if name == prefix or name.startswith(f"{prefix}.")
     ]
     return _table(_translated(translate, "setting", "default", "values", "description"), rows)
+
+
+def new_settings(translate: Translate) -> list[str]:
+    """Return the settings that the previous release refuses as unknown."""
+    lines = _PREVIOUS_SETTINGS.read_text("utf-8").splitlines()
+    previous_names = {line for line in lines if not line.startswith("#")}
+    rows = [
+        (f"`{name}`", f"`{environment_variable(name)}`")
+        for name in sorted(Settings.fields_by_name())
+        if name not in previous_names
+    ]
+    return _table(_translated(translate, "setting", "environment variable"), rows)
 
 
 def metrics(translate: Translate) -> list[str]:

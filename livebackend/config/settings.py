@@ -190,7 +190,9 @@ class Settings(BaseModel):
         10, ge=1, le=100, description="maximum database connections of a worker"
     )
     data_dir: Path = Field(description="folder of the pictures and of the embedded PostgreSQL")
-    server_workers: int = Field(0, ge=0, le=64, description="worker processes; 0: one per CPU core")
+    server_workers: int = Field(
+        0, ge=0, le=64, description="worker processes; 0: one per available CPU core"
+    )
     server_threads: int = Field(
         64, ge=4, le=256, description="requests that a worker processes concurrently"
     )
@@ -236,7 +238,9 @@ class Settings(BaseModel):
         12, ge=4, le=16, description="bcrypt cost; each step doubles the time of a hash"
     )
     passwords_max_concurrent: int = Field(
-        0, ge=0, description="concurrent password hashes on this machine; 0: CPU cores minus one"
+        0,
+        ge=0,
+        description="concurrent password hashes on this machine; 0: available CPU cores minus one",
     )
     # The proxy must wait longer for the response: see PROXY_READ_TIMEOUT_MARGIN_S.
     passwords_queue_timeout_s: float = Field(

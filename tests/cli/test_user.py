@@ -1,6 +1,7 @@
 """`livebackend user` shows and changes accounts, with immediate effect on users."""
 
 import re
+from typing import Any
 
 import pytest
 
@@ -150,7 +151,7 @@ def test_log_contains_the_account_id_but_no_phone(operator: Operator, ann: UserC
     assert "138****" not in log
 
 
-BROKEN_GATEWAYS = {
+BROKEN_GATEWAYS: dict[str, Any] = {
     "sms_gateway": "no.such.Sms",
     "streams_gateway": "livebackend.gateways.streams.NginxRtmpStreams",
     "payments_gateway": "no.such.Payments",

@@ -40,6 +40,28 @@ def test_token_contains_account_version_and_expiry(tokens: LoginTokens) -> None:
     assert tokens.read(tokens.issue(ANN, lifetime_s=60)) == TokenClaims(ANY, 7, 3, 1_000_060)
 
 
+def test_token_of_release_0_2_0_is_valid() -> None:
+    token = (
+        "eyJ0eXAiOiJsb2dpbiIsInN1YiI6NDcxMSwidiI6MywiaWF0IjoxNzAwMDAwMDAwLCJleHAiOjE3MDI1OTIwMDEs"
+        "Imp0aSI6Ik5OZW9jRXQwNHhHWDJpSDQifQ.HmQE_6zxuJ-s2K7hMxAyzbPxAVknGgpvjzoCvd2bzbg"
+    )
+    secret = "a-secret-of-release-0.2.0-that-is-long-enough"
+    tokens = LoginTokens([NEW_KEY, secret], clock=lambda: 1_702_592_000.0)
+    assert tokens.read(token) == TokenClaims("NNeocEt04xGX2iH4", 4711, 3, 1_702_592_001)
+
+
+def test_token_has_the_claims_that_release_0_2_0_requires(tokens: LoginTokens) -> None:
+    claims = SIGNER.read(tokens.issue(ANN))
+    assert {name: type(value) for name, value in claims.items()} == {
+        "typ": str,
+        "sub": int,
+        "v": int,
+        "iat": int,
+        "exp": int,
+        "jti": str,
+    }
+
+
 def test_two_tokens_of_an_account_differ(tokens: LoginTokens) -> None:
     assert tokens.issue(ANN, lifetime_s=60) != tokens.issue(ANN, lifetime_s=60)
 
