@@ -25,7 +25,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.processes
 
-WAIT_S = 60
+WAIT_S = 100
 REGISTER_FORM = "register=1&userId=13800000001&password=harbour-42"
 
 
