@@ -15,7 +15,9 @@ def main(global_config: Mapping[str, Any], **settings: Any) -> Any:
     # These imports are slow, and most CLI commands do not need the application.
     from livebackend.app import create_app  # noqa: PLC0415
     from livebackend.config.settings import with_default_public_url  # noqa: PLC0415
+    from livebackend.monitoring.log_queue import write_logs_in_background  # noqa: PLC0415
 
+    write_logs_in_background()
     return create_app(with_default_public_url(settings, global_config), os.environ)
 
 

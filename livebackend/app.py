@@ -25,6 +25,7 @@ from livebackend.monitoring.health_checks import (
     check_start,
     readiness_checks,
 )
+from livebackend.monitoring.thread_health import ThreadHealth
 
 
 def create_app(ini: Mapping[str, Any], environment: Mapping[str, str]) -> Any:
@@ -87,13 +88,20 @@ def _add_limits(registry: Registry, settings: Settings) -> None:
 
 def _add_readiness(registry: Registry, settings: Settings, services: Services) -> None:
     database, gate = services.probe_database, services.database_gate
+    threads = ThreadHealth(
+        services.threads, services.running_work, lambda: services.periodic_tasks.failed_tasks
+    )
     # A wrong clock is only a warning: the clock of PostgreSQL must not stop all servers.
     registry.readiness = ReadinessProbe(
         {
             **readiness_checks(database, data_dir=settings.data_dir),
             "start": lambda: check_start(is_complete=gate.is_open),
+            "required_threads": threads.check_required_threads,
         },
-        warning_checks={"clock": lambda: check_clock(database)},
+        warning_checks={
+            "clock": lambda: check_clock(database),
+            "threads": threads.check_threads,
+        },
     )
 
 

@@ -4,7 +4,7 @@ import random
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +13,13 @@ from livebackend.config.errors import SettingsError
 from livebackend.config.settings import Settings
 from livebackend.core.cpu_count import available_cpus
 from livebackend.core.private_files import make_private_folder
+from livebackend.core.running_work import RunningWork
 from livebackend.core.signing import derived_key
+from livebackend.core.supervised_thread import SupervisedThread
 from livebackend.database.engine import Database
 from livebackend.database.rate_limit_counters import RateLimitCounters
 from livebackend.development.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from livebackend.gateways.http_client import running_calls
 from livebackend.gateways.loader import Gateways, load_gateways, load_usable_gateways
 from livebackend.gateways.qiniu import QiniuCallbackVerifier
 from livebackend.gateways.sms.protocol import SmsGateway
@@ -73,6 +76,7 @@ _LEDGER_CONNECTIONS = 1
 class Services:
     """All long-lived objects of a process. Call `start` and `close` once per process."""
 
+    data_dir: Path
     metrics: Metrics
     database: Database
     # The same database as `database`, with a separate pool for health checks and metrics.
@@ -105,13 +109,40 @@ class Services:
     payment_reconciliation: PaymentReconciliation
     retention: Retention
     periodic_tasks: PeriodicTasks
+    # None without `metrics.address`.
+    metrics_server: MetricsServer | None = None
+    running_requests: RunningWork = field(default_factory=RunningWork)
+
+    @property
+    def threads(self) -> list[SupervisedThread]:
+        """The background threads."""
+        threads = [
+            self.database_gate.thread,
+            self.ledger_writer.thread,
+            self.periodic_tasks.thread,
+            *self.sms_queue.threads,
+        ]
+        return [*threads, self.metrics_server.thread] if self.metrics_server else threads
+
+    @property
+    def running_work(self) -> dict[str, RunningWork]:
+        """The work of other threads that runs now."""
+        return {"request": self.running_requests, "provider call": running_calls}
 
     def start(self) -> None:
-        """Start housekeeping as soon as the database is usable.
+        """Start the background threads; housekeeping starts as soon as the database is usable.
 
         Call this method after the last fork.
         """
+        self.metrics.observe_threads(self.threads, self.running_work)
         self.database_gate.start(self.periodic_tasks.start)
+        if self.metrics_server:
+            probe_database = self.probe_database
+            self.metrics_server.start(
+                LiveRoomsCollector(lambda: probe_database.run(count_open_rooms)),
+                DiskSpaceCollector(self.data_dir),
+                refresh=self.metrics.refresh,
+            )
 
     def stop_waiting(self) -> None:
         """Reject requests that wait to hash a password; called when the process stops."""
@@ -124,6 +155,8 @@ class Services:
         self.periodic_tasks.close()
         self.picture_decoder.close()
         self.ledger_writer.close()
+        if self.metrics_server:
+            self.metrics_server.close()
         self.rate_limits.close()
         self.probe_database.close()
         self.database.close()
@@ -226,7 +259,7 @@ def open_database(settings: Settings) -> Database:
 
 
 def start_services(settings: Settings, gateways: Gateways) -> Services:
-    """Return the services of a worker, and start its metrics server.
+    """Return the services of a worker.
 
     Runs pending database migrations if `database.migrate` is set. Raises SettingsError if the
     database is reachable and cannot be used.
@@ -235,18 +268,17 @@ def start_services(settings: Settings, gateways: Gateways) -> Services:
     # The metrics server is created before the first metric, because it sets the folder in which the
     # workers share metrics.
     metrics_server = MetricsServer(settings.metrics_address) if settings.metrics_address else None
-    services = build_services(settings, database, gateways)
+    services = build_services(settings, database, gateways, metrics_server)
     services.database_gate.try_to_open()
-    if metrics_server:
-        probe_database = services.probe_database
-        metrics_server.start(
-            LiveRoomsCollector(lambda: probe_database.run(count_open_rooms)),
-            DiskSpaceCollector(settings.data_dir),
-        )
     return services
 
 
-def build_services(settings: Settings, database: Database, gateways: Gateways) -> Services:
+def build_services(
+    settings: Settings,
+    database: Database,
+    gateways: Gateways,
+    metrics_server: MetricsServer | None = None,
+) -> Services:
     """Return all services without starting them."""
     metrics = Metrics()
     metrics.observe_pool(database.engine, size=settings.database_connections)
@@ -313,7 +345,9 @@ def build_services(settings: Settings, database: Database, gateways: Gateways) -
         codes=timedelta(days=settings.retention_codes_days),
     )
     return Services(
+        data_dir=settings.data_dir,
         metrics=metrics,
+        metrics_server=metrics_server,
         database=database,
         probe_database=database.with_own_pool(_PROBE_POOL_SIZE),
         database_gate=DatabaseGate(database, migrates=settings.database_migrate),

@@ -22,6 +22,7 @@ from livebackend.api.request import Request
 from livebackend.api.request_origin import is_from_foreign_page
 from livebackend.api.routes import HOOK_PATH
 from livebackend.core.request_context import request_id, request_started_at, watch_connection
+from livebackend.core.running_work import RunningWork
 from livebackend.monitoring.health_checks import ProbeResult, ReadinessProbe
 from livebackend.monitoring.metrics import Metrics
 
@@ -126,11 +127,16 @@ def access_log_tween_factory(handler: Handler, registry: Any) -> Handler:
     The log contains the account id and a keyed hash of the client address, but no parameters.
     """
     metrics: Metrics = registry.services.metrics
+    running_requests: RunningWork = registry.services.running_requests
     hash_key: bytes = registry.client_hash_key
 
     def tween(request: Request) -> Any:
         start = time.perf_counter()
-        response = handler(request)
+        running_request = running_requests.begin()
+        try:
+            response = handler(request)
+        finally:
+            running_requests.end(running_request)
         seconds = time.perf_counter() - start
         operation = _operation_name(request)
         result = request.result_code.code if request.result_code else ""

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -30,7 +29,9 @@ from livebackend.container import (
     required_connections,
     worker_count,
 )
+from livebackend.core.supervised_thread import SupervisedThread
 from livebackend.monitoring.database_gate import DatabaseGate
+from livebackend.monitoring.log_queue import write_logs_in_background
 from livebackend.monitoring.startup_checks import check_port_is_free, warn_of_connection_limit
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ def serve(ini: Path, host: str | None, port: str | None) -> None:
         warn_of_connection_limit(database, required=required_connections(settings))
         check_port_is_free(*address)
         database.engine.dispose()
+        write_logs_in_background()
         workers = worker_count(settings)
         log.info("server: starting %d workers on http://%s:%d", workers, *address)
         server = _worker_supervisor(settings, address, workers)
@@ -138,9 +140,12 @@ def load_app(
     signal_reader, signal_writer = socket.socketpair()
     signal_writer.setblocking(False)  # required by set_wakeup_fd
     signal.set_wakeup_fd(signal_writer.detach())
-    threading.Thread(
-        target=_enforce_stop, args=(services, signal_reader, shutdown_timeout_s), daemon=True
-    ).start()
+    stop_watcher = SupervisedThread(
+        "stop watcher", partial(_enforce_stop, services, signal_reader, shutdown_timeout_s)
+    )
+    if not stop_watcher.start():
+        # Without this thread, the worker would not detect that its parent has ended.
+        raise RuntimeError("the worker cannot start a thread")
     ready_writer.send_bytes(b"ready")
     return HideServerHeader(app)
 

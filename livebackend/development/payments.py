@@ -2,10 +2,10 @@
 
 import hmac
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any, Self
 
 import orjson
@@ -13,6 +13,7 @@ import requests
 
 from livebackend.config.settings import Settings
 from livebackend.core.signing import derived_key
+from livebackend.core.supervised_thread import start_thread
 from livebackend.gateways.payments.protocol import (
     BillEntry,
     InvalidSignature,
@@ -50,7 +51,8 @@ class DevelopmentPayments:
 
     def place(self, order: Order) -> dict[str, Any]:
         # The thread sends the notification after this method has returned, as a real provider does.
-        threading.Thread(target=self._notify, args=[order], daemon=True).start()
+        # If it cannot start, housekeeping queries the order, as after a lost notification.
+        start_thread("payment notification", partial(self._notify, order))
         return {"orderId": order.order_id, "fen": order.fen}
 
     def verify_notification(

@@ -12,6 +12,7 @@ import requests
 from requests import Response
 from requests.auth import AuthBase
 
+from livebackend.core.running_work import RunningWork
 from livebackend.gateways.circuit_breaker import (
     CALL_TIMEOUT_S,
     MAX_CONCURRENT_CALLS,
@@ -26,6 +27,10 @@ _MAX_RESPONSE_BYTES = 1_048_576
 _CHUNK_BYTES = 65_536
 
 log = logging.getLogger(__name__)
+
+# The calls of all providers of this process that have not ended, also those whose caller no longer
+# waits for the response.
+running_calls = RunningWork()
 
 
 class ProviderCallFailed(Exception):
@@ -94,11 +99,8 @@ class ProviderClient:
                 "unreachable", "no request was sent: the limit of concurrent calls is reached"
             )
         adapter = InterruptibleAdapter()
-        future = self._executor.submit(self._send, adapter, method, path, body, dict(headers or {}))
-        # The permit is released when the thread ends: a thread that hangs after the timeout still
-        # counts as a call.
-        future.add_done_callback(lambda _: self._concurrency_limit.release())
         try:
+            future = self._submit(adapter, method, path, body, dict(headers or {}))
             response = _wait_for(future, deadline.remaining_s)
         except ProviderCallFailed as error:
             self._breaker.record_failure()
@@ -115,6 +117,34 @@ class ProviderClient:
             adapter.close_connection()
         self._breaker.record_success()
         return response
+
+    def _submit(
+        self,
+        adapter: InterruptibleAdapter,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: dict[str, str],
+    ) -> Future[ProviderResponse]:
+        """Send a request in another thread, which releases the permit when it ends.
+
+        So a thread that hangs after the timeout still counts as a call.
+        """
+        running_call = running_calls.begin()
+
+        def end(_: object = None) -> None:
+            running_calls.end(running_call)
+            self._concurrency_limit.release()
+
+        try:
+            future = self._executor.submit(self._send, adapter, method, path, body, headers)
+        except RuntimeError as error:  # the system cannot start a thread
+            # The executor has already queued the call. If another thread runs it later, it fails,
+            # because `call` closes the connection of the adapter.
+            end()
+            raise ProviderCallFailed("unreachable", f"no request was sent: {error}") from error
+        future.add_done_callback(end)
+        return future
 
     def _send(
         self,

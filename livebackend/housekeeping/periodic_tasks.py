@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sqlalchemy.exc import SQLAlchemyError
 
 from livebackend.core.errors import CommitOutcomeUnknown
+from livebackend.core.supervised_thread import SupervisedThread
 from livebackend.database.engine import Database
 from livebackend.database.leases import Lease
 from livebackend.services.payment_reconciliation import ReconciliationResult
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 _ROUND_DURATION_S = 1
 # Seconds that `close` waits for the housekeeping thread to release the lease.
 _CLOSE_TIMEOUT_S = 6
+# A round that takes longer is reported as blocked. Deleting many old rows takes minutes.
+_MAX_ROUND_S = 600
 
 
 class HousekeepingTasks(NamedTuple):
@@ -68,23 +71,24 @@ class PeriodicTasks:
         self.interval_s = period_s - OPENING_TIMEOUT_S - _ROUND_DURATION_S
         self._lease = Lease("housekeeping", holder, ttl_s=self.interval_s)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+        # The tasks that failed in the last round of this worker.
+        self.failed_tasks: frozenset[str] = frozenset()
+        self.thread = SupervisedThread("housekeeping", self._run, max_work_s=_MAX_ROUND_S)
 
     @property
     def is_running(self) -> bool:
         """Whether the housekeeping thread runs."""
-        return self._thread.is_alive()
+        return self.thread.is_running
 
     def start(self) -> None:
         """Start the thread, unless `period_s` is 0. Call this method once."""
         if self.interval_s > 0:
-            self._thread.start()
+            self.thread.start()
 
     def close(self) -> None:
         """Stop the thread and release the lease."""
         self._stopping.set()
-        if self.is_running:
-            self._thread.join(_CLOSE_TIMEOUT_S)
+        self.thread.close(_CLOSE_TIMEOUT_S)
 
     def run_once(self) -> HousekeepingResult:
         """Run all tasks once, without the lease. If a task fails, later tasks do not run."""
@@ -98,8 +102,15 @@ class PeriodicTasks:
 
     def _run(self) -> None:
         wait_s = 0.0
-        while not self._stopping.wait(wait_s):
-            wait_s = self._run_round()
+        try:
+            while not self._stopping.wait(wait_s):
+                with self.thread.work():
+                    wait_s = self._run_round()
+        finally:
+            # Also after an unexpected error, so that another worker runs the tasks.
+            self._release_lease()
+
+    def _release_lease(self) -> None:
         try:
             self._database.run(self._lease.release)
         except (SQLAlchemyError, CommitOutcomeUnknown) as error:
@@ -114,22 +125,27 @@ class PeriodicTasks:
         try:
             lease_wait_s = self._database.run(self._lease.acquire)
             if lease_wait_s:
+                self.failed_tasks = frozenset()
                 return min(lease_wait_s, self.interval_s)
             self._stream_monitor.check_rooms(
                 lambda: not self._stopping.is_set() and not self._database.run(self._lease.acquire)
             )
-            for name, task in self._tasks._asdict().items():
-                self._run_task(name, task)
+            tasks = self._tasks._asdict()
+            self.failed_tasks = frozenset(
+                name for name, task in tasks.items() if not self._try_task(name, task)
+            )
         except (SQLAlchemyError, CommitOutcomeUnknown) as error:
             log.error("housekeeping: round failed: %s", type(error).__name__, exc_info=error)
         # Even after a slow run, the thread pauses, so that housekeeping does not slow down
         # requests.
         return max(0.5, self.interval_s - (time.monotonic() - start))
 
-    def _run_task(self, name: str, task: Callable[[], object]) -> None:
+    def _try_task(self, name: str, task: Callable[[], object]) -> bool:
         try:
             task()
-        except Exception as error:  # the thread must survive any error
+        except Exception as error:  # a failed task must not stop the tasks after it
             log.error(
                 "housekeeping: task %s failed: %s", name, type(error).__name__, exc_info=error
             )
+            return False
+        return True

@@ -4,9 +4,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as ResultTimeout
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from livebackend.core.errors import CommitOutcomeUnknown, LedgerBusy, ServiceUnavailable
+from livebackend.core.supervised_thread import SupervisedThread
 from livebackend.database.engine import Database, is_connection_lost, require_replication
 from livebackend.ledger.posting import post
 from livebackend.ledger.transfers import Transfer, TransferOutcome, TransferStatus
@@ -29,6 +31,10 @@ _RETRY_PAUSE_S = 0.05
 # Seconds that `close` waits for the thread. By then, the current batch is committed, or the
 # deadlines of its transfers are over.
 _CLOSE_TIMEOUT_S = 10
+# Longest pause before the writer restarts after an unexpected error: transfers wait meanwhile.
+_MAX_PAUSE_S = 1.0
+# A batch that takes longer is reported as blocked. The deadlines of its transfers are over by then.
+_MAX_BATCH_S = 20
 
 
 @dataclass(eq=False)
@@ -79,8 +85,14 @@ class LedgerBatchWriter:
         self._max_queue_length = max_queue_length
         self._changed = threading.Condition()
         self._queue: deque[_PendingTransfer] = deque()
-        self._thread: threading.Thread | None = None
         self._closed = False
+        self.thread = SupervisedThread(
+            "ledger",
+            self._post_batches,
+            is_required=True,
+            max_pause_s=_MAX_PAUSE_S,
+            max_work_s=_MAX_BATCH_S,
+        )
 
     @property
     def queue_length(self) -> int:
@@ -90,7 +102,7 @@ class LedgerBatchWriter:
     @property
     def is_running(self) -> bool:
         """Whether the writer's thread runs; the first transfer starts the thread."""
-        return self._thread is not None and self._thread.is_alive()
+        return self.thread.is_running
 
     @property
     def is_closed(self) -> bool:
@@ -103,7 +115,8 @@ class LedgerBatchWriter:
         `deadline` is a time.monotonic() value. The caller must not have an open transaction.
 
         Raises LedgerBusy if the transfer is not in a batch before the deadline: no coins moved.
-        Raises ServiceUnavailable if the queue is full or the writer is closed: no coins moved.
+        Raises ServiceUnavailable if the queue is full, or the writer is closed or cannot start: no
+        coins moved.
         Raises ServiceUnavailable with `outcome_unknown` if the commit is not confirmed before the
         deadline; the caller can then retry with the same request id.
         """
@@ -111,7 +124,8 @@ class LedgerBatchWriter:
         with self._changed:
             if self._closed or len(self._queue) >= self._max_queue_length:
                 raise ServiceUnavailable("ledger: the queue is full or the writer is closed")
-            self._start_thread()
+            if not self.thread.start():
+                raise ServiceUnavailable("ledger: the writer cannot start")
             self._queue.append(pending)
             if self._metrics:
                 self._metrics.set_queue_length(len(self._queue))
@@ -126,8 +140,7 @@ class LedgerBatchWriter:
         with self._changed:
             self._closed = True
             self._changed.notify()
-        if self._thread:
-            self._thread.join(_CLOSE_TIMEOUT_S)
+        self.thread.close(_CLOSE_TIMEOUT_S)
 
     def _remove_from_queue(self, pending: _PendingTransfer) -> TransferOutcome:
         """Cancel a transfer that is still in the queue, and raise LedgerBusy.
@@ -142,21 +155,19 @@ class LedgerBatchWriter:
             return pending.outcome.result()
         raise _outcome_unknown()
 
-    def _start_thread(self) -> None:
-        if self._thread is None:
-            thread = threading.Thread(target=self._post_batches, name="ledger", daemon=True)
-            thread.start()
-            self._thread = thread
-
     def _post_batches(self) -> None:
         # The writer has a separate pool, because requests that wait for the writer can hold all
         # connections of the shared pool. A transfer can wait for locks twice before its deadline,
         # first in its batch and then alone, so the lock timeout is short.
         database = Database(self._database.engine.url, pool_size=1, lock_timeout_s=1)
         event.listen(database.engine, "connect", _receive_only_warnings)
-        while batch := self._next_batch():
-            self._post_and_resolve(database, batch)
-        database.close()
+        try:
+            while batch := self._next_batch():
+                with self.thread.work(), _resolved(batch):
+                    self._observe(batch)
+                    self._post_and_resolve(database, batch)
+        finally:
+            database.close()
 
     def _next_batch(self) -> list[_PendingTransfer]:
         """Wait for queued transfers and return them; an empty list ends the thread."""
@@ -164,11 +175,12 @@ class LedgerBatchWriter:
             while not self._queue and not self._closed:
                 self._changed.wait()
             batch_size = min(len(self._queue), self._max_batch_size)
-            batch = [self._queue.popleft() for _ in range(batch_size)]
-            if self._metrics and batch:
-                self._metrics.observe_batch(len(batch))
-                self._metrics.set_queue_length(len(self._queue))
-            return batch
+            return [self._queue.popleft() for _ in range(batch_size)]
+
+    def _observe(self, batch: Sequence[_PendingTransfer]) -> None:
+        if self._metrics:
+            self._metrics.observe_batch(len(batch))
+            self._metrics.set_queue_length(len(self._queue))
 
     def _post_and_resolve(self, database: Database, batch: Sequence[_PendingTransfer]) -> None:
         """Post a batch, and set the outcome of each transfer.
@@ -255,6 +267,17 @@ class LedgerBatchWriter:
         for pending in batch:
             pending.commit_sent = True
         return outcomes, driver.notices
+
+
+@contextmanager
+def _resolved(batch: Sequence[_PendingTransfer]) -> Iterator[None]:
+    """After an unexpected error, report the outcomes that are not set as unknown."""
+    try:
+        yield
+    finally:
+        for pending in batch:
+            if not pending.outcome.done():
+                pending.outcome.set_exception(_outcome_unknown())
 
 
 def _receive_only_warnings(connection: Any, _record: object) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from livebackend.config.errors import DatabaseNotReady, DatabaseUnavailable
 from livebackend.core.errors import ServiceUnavailable
+from livebackend.core.supervised_thread import SupervisedThread
 from livebackend.database.engine import Database
 from livebackend.database.migrations import MigrationsMissing, check_migrated, migrate
 from livebackend.monitoring.startup_checks import warn_of_clock_skew
@@ -31,7 +32,10 @@ class DatabaseGate:
         self._opened = False
         self._reported_problem = ""
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._on_open: Callable[[], None] = lambda: None
+        self.thread = SupervisedThread(
+            "database gate", self._wait_until_open, max_pause_s=_FAILURE_PAUSE_S
+        )
 
     @property
     def is_open(self) -> bool:
@@ -58,18 +62,15 @@ class DatabaseGate:
         if self._opened:
             on_open()
             return
-        self._thread = threading.Thread(
-            target=self._run, args=(on_open,), name="database gate", daemon=True
-        )
-        self._thread.start()
+        self._on_open = on_open
+        self.thread.start()
 
     def close(self) -> None:
         """Stop the thread."""
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(_CLOSE_TIMEOUT_S)
+        self.thread.close(_CLOSE_TIMEOUT_S)
 
-    def _run(self, on_open: Callable[[], None]) -> None:
+    def _wait_until_open(self) -> None:
         pause_s = _RETRY_PAUSE_S
         while not self._opened and not self._stopping.wait(pause_s):
             pause_s = _RETRY_PAUSE_S
@@ -80,12 +81,9 @@ class DatabaseGate:
             except DatabaseNotReady as error:
                 self._report(error)
                 pause_s = _FAILURE_PAUSE_S
-            except Exception as error:  # the thread must survive any error
-                log.error("database: the check failed: %s", type(error).__name__, exc_info=error)
-                pause_s = _FAILURE_PAUSE_S
             else:
                 log.warning("database: usable now, requests are accepted")
-                on_open()
+                self._on_open()
 
     def _open(self) -> None:
         if self._migrates:

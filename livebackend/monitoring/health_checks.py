@@ -83,7 +83,7 @@ class ReadinessProbe:
         """Run all checks and return their messages."""
         for name, check in self._checks.items():
             if name not in self._running or self._running[name].done():
-                self._running[name] = self._executor.submit(check)
+                self._running[name] = self._submit(check)
         future_by_check_name = dict(self._running)
         wait(future_by_check_name.values(), self._timeout_s)
         result = ProbeResult({}, {})
@@ -92,6 +92,14 @@ class ReadinessProbe:
                 messages = result.warnings if name in self._warning_names else result.failures
                 messages[name] = message
         return result
+
+    def _submit(self, check: Check) -> Future[None]:
+        try:
+            return self._executor.submit(check)
+        except RuntimeError as error:  # the system cannot start a thread
+            future: Future[None] = Future()
+            future.set_exception(CheckFailed(f"the check did not start: {error}", remedy=""))
+            return future
 
     def _message(self, future: Future[None]) -> str | None:
         if not future.done():

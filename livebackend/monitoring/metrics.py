@@ -6,7 +6,7 @@ Every label has a small, fixed set of values. No label contains a phone, a key o
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -17,6 +17,10 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from livebackend.core.running_work import RunningWork
+from livebackend.core.supervised_thread import SupervisedThread
+from livebackend.monitoring.log_queue import dropped_log_records
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +74,35 @@ class Metrics:
             "database_connections", "Maximum size of the database connection pool."
         )
         self._gauge("worker_processes", "Running worker processes.").set(1)
+        self._thread_restarts = Counter(
+            "livebackend_thread_restarts",
+            "Restarts of background threads after an unexpected error.",
+            ["thread"],
+            registry=self.registry,
+        )
+        self._failing_threads = Gauge(
+            "livebackend_failing_threads",
+            "Background threads that failed or are blocked.",
+            ["thread"],
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+        self._longest_work = Gauge(
+            "livebackend_longest_work_seconds",
+            "Duration of the oldest request and of the oldest call to a provider that have not"
+            " ended.",
+            ["work"],
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
+        self._dropped_log_records = Counter(
+            "livebackend_log_records_dropped",
+            "Log records that were not written: the output is blocked or full.",
+            registry=self.registry,
+        )
+        self._threads: Sequence[SupervisedThread] = ()
+        self._work: Mapping[str, RunningWork] = {}
+        self._counted: dict[str, int] = {}
 
     def observe_request(self, *, operation: str, result: str, status: int, seconds: float) -> None:
         """Record an API request."""
@@ -98,6 +131,31 @@ class Metrics:
 
         event.listen(engine, "checkout", lambda *_: update_gauge(0))
         event.listen(engine, "checkin", lambda *_: update_gauge(1))
+
+    def observe_threads(
+        self, threads: Sequence[SupervisedThread], work: Mapping[str, RunningWork]
+    ) -> None:
+        """Report background threads and running work, by name, when `refresh` is called."""
+        self._threads, self._work = threads, work
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Update the metrics of threads, running work and the log. Call it in one thread only."""
+        failing = dict.fromkeys((thread.name for thread in self._threads), 0)
+        restarts = dict(failing)
+        for thread in self._threads:
+            failing[thread.name] += thread.problem is not None
+            restarts[thread.name] += thread.failures
+        for name, count in failing.items():
+            self._failing_threads.labels(name).set(count)
+            self._count_up_to(self._thread_restarts.labels(name), f"thread {name}", restarts[name])
+        for name, work in self._work.items():
+            self._longest_work.labels(name).set(work.longest_s)
+        self._count_up_to(self._dropped_log_records, "log records", dropped_log_records())
+
+    def _count_up_to(self, counter: Counter, name: str, total: int) -> None:
+        counter.inc(total - self._counted.get(name, 0))
+        self._counted[name] = total
 
     def instrument(self, name: str, gateway: GatewayT) -> GatewayT:
         """Return the gateway in a wrapper that counts and times its calls to the provider."""

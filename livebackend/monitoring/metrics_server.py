@@ -1,8 +1,8 @@
 """HTTP server that serves the metrics of all workers to Prometheus.
 
-Each worker writes its metrics into files of a shared folder. One worker listens on the address and
-serves the sums; when it ends, another worker takes over. The counters of ended workers stay in the
-sums until the server restarts, so that no counter decreases.
+Each worker writes its metrics to files of a shared folder, once per second. One worker listens on
+the address and serves the sums; when it ends, another worker takes over. The counters of ended
+workers stay in the sums until the server restarts, so that no counter decreases.
 """
 
 import fcntl
@@ -10,9 +10,9 @@ import logging
 import os
 import tempfile
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, start_http_server, values
 from prometheus_client.core import Metric
@@ -20,10 +20,14 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from livebackend.config.errors import SettingsError
+from livebackend.core.supervised_thread import SupervisedThread
+from livebackend.monitoring.metrics_files import MetricsFile
 
 log = logging.getLogger(__name__)
 
-_RETRY_INTERVAL_S = 2.0
+# Seconds between two writes of the files, and between two attempts to listen on the address.
+_INTERVAL_S = 1.0
+_CLOSE_TIMEOUT_S = 2.0
 
 
 class MetricsServer:
@@ -44,44 +48,96 @@ class MetricsServer:
         # prometheus_client reads this variable only when it is imported, so the class that stores
         # metric values is replaced here as well.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self._folder)
-        values.ValueClass = values.MultiProcessValue()
+        value_module: Any = values
+        value_module.ValueClass = values.MultiProcessValue()
+        value_module.MmapedDict = self._new_file
+        self._files: list[MetricsFile] = []
+        self._registry = CollectorRegistry()
+        self._registry.register(_LiveProcessCollector(self._folder, self._write_files))
+        self._refresh: Callable[[], None] = lambda: None
+        self._server: Any = None
+        self._server_thread: threading.Thread | None = None
+        self._logged_errors: set[str] = set()
+        self._stopping = threading.Event()
+        self.thread = SupervisedThread("metrics", self._run)
 
-    def start(self, *collectors: Collector) -> None:
-        """Start a thread that serves the metrics as soon as the address is free."""
-        registry = CollectorRegistry()
-        registry.register(_LiveProcessCollector(self._folder))
+    def start(self, *collectors: Collector, refresh: Callable[[], None]) -> None:
+        """Start a thread that serves the metrics as soon as the address is free.
+
+        The thread calls `refresh` before it writes the metrics of this process.
+        """
         for collector in collectors:
-            registry.register(collector)
-        threading.Thread(target=self._listen, args=(registry,), name="metrics", daemon=True).start()
+            self._registry.register(collector)
+        self._refresh = refresh
+        self.thread.start()
 
-    def _listen(self, registry: CollectorRegistry) -> None:
-        error_is_logged = False
+    def close(self) -> None:
+        """Write the last values and stop the thread."""
+        self._stopping.set()
+        self.thread.close(_CLOSE_TIMEOUT_S)
+
+    def _new_file(self, filename: str) -> MetricsFile:
+        file = MetricsFile(filename)
+        self._files.append(file)
+        return file
+
+    def _run(self) -> None:
         while True:
-            try:
-                start_http_server(self._port, self._host, registry)
-            except OSError as error:
-                if not error_is_logged:
-                    log.info(
-                        "metrics: cannot listen on port %s yet: %s", self._port, error.strerror
-                    )
-                error_is_logged = True
-                time.sleep(_RETRY_INTERVAL_S)
-            else:
-                log.info("metrics: served at http://%s:%s/metrics", self._host, self._port)
+            self._refresh()
+            self._write_files()
+            if self._stopping.is_set():
                 return
+            self._listen()
+            self._stopping.wait(_INTERVAL_S)
+
+    def _listen(self) -> None:
+        """Start the HTTP server unless it runs."""
+        if self._server_thread and self._server_thread.is_alive():
+            return
+        if self._server:
+            self._server.server_close()
+            self._server = None
+        try:
+            self._server, self._server_thread = start_http_server(
+                self._port, self._host, self._registry
+            )
+        except OSError as error:
+            self._log_once(
+                logging.INFO, f"metrics: cannot listen on port {self._port} yet: {error.strerror}"
+            )
+        else:
+            log.info("metrics: served at http://%s:%s/metrics", self._host, self._port)
+
+    def _write_files(self) -> None:
+        try:
+            for file in list(self._files):
+                file.write()
+        except OSError as error:
+            self._log_once(
+                logging.WARNING,
+                f"metrics: {self._folder} cannot be written, the metrics are out of date:"
+                f" {error.strerror}",
+            )
+
+    def _log_once(self, level: int, message: str) -> None:
+        if message not in self._logged_errors:
+            self._logged_errors.add(message)
+            log.log(level, message)
 
 
 class _LiveProcessCollector(Collector):
     """Sums the metrics of all processes, without the gauges of killed processes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, write_files: Callable[[], None]) -> None:
         self._folder = folder
+        self._write_files = write_files
         self._collector = MultiProcessCollector(None, path=str(folder))
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
+        self._write_files()
         for file in self._folder.glob("gauge_live*_*.db"):
             process_id = file.stem.rpartition("_")[2]
             if not Path(f"/proc/{process_id}").exists():

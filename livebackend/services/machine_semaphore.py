@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from livebackend.core.errors import ServiceUnavailable
+from livebackend.core.supervised_thread import start_thread
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +71,8 @@ class _LockWait:
         with self._changed:
             self._is_caller_waiting = True
             if not self._is_helper_running:
-                self._is_helper_running = True
-                threading.Thread(target=self._help, name="hashing permit", daemon=True).start()
+                # If the thread cannot start, this call fails after its timeout.
+                self._is_helper_running = start_thread("hashing permit", self._help) is not None
             self._changed.wait_for(lambda: self._locked_file is not None, timeout_s)
             self._is_caller_waiting = False
             locked_file, self._locked_file = self._locked_file, None
@@ -80,21 +81,27 @@ class _LockWait:
     def _help(self) -> None:
         locked_file: BinaryIO | None = None
         try:
-            locked_file = self._path.open("rb")
-            fcntl.flock(locked_file, fcntl.LOCK_EX)
+            locked_file = self._locked()
+        finally:
+            with self._changed:
+                self._is_helper_running = False
+                if locked_file and self._is_caller_waiting:
+                    self._locked_file = locked_file
+                    self._changed.notify()
+                elif locked_file:
+                    locked_file.close()
+
+    def _locked(self) -> BinaryIO | None:
+        """Return the locked file; None after an error, and the caller then fails at its timeout."""
+        try:
+            with ExitStack() as stack:
+                file = stack.enter_context(self._path.open("rb"))
+                fcntl.flock(file, fcntl.LOCK_EX)
+                stack.pop_all()
+                return file
         except OSError:
-            # The caller fails after its timeout, and the next call starts another helper.
             log.exception("password hashing: a permit cannot be locked")
-            if locked_file:
-                locked_file.close()
-            locked_file = None
-        with self._changed:
-            self._is_helper_running = False
-            if locked_file and self._is_caller_waiting:
-                self._locked_file = locked_file
-                self._changed.notify()
-            elif locked_file:
-                locked_file.close()
+            return None
 
 
 def _try_lock(file: BinaryIO) -> bool:

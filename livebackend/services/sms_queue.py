@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from livebackend.core.errors import ServiceUnavailable
+from livebackend.core.supervised_thread import SupervisedThread
 from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
 
 log = logging.getLogger(__name__)
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 # message can send it.
 _MAX_THREADS = 2
 _MAX_LENGTH = 200
+# A provider that needs more time is reported as blocked. Its calls end after 4 s.
+_MAX_SEND_S = 20.0
 # Seconds that `close` waits for the queue to become empty.
 _CLOSE_TIMEOUT_S = 5.0
 
@@ -53,7 +56,10 @@ class SmsQueue:
         self._queue: deque[QueuedCode] = deque()
         # The number of entries that are in the queue or being sent.
         self._pending = 0
-        self._threads: list[threading.Thread] = []
+        self.threads = [
+            SupervisedThread("SMS queue", partial(self._run, number), max_work_s=_MAX_SEND_S)
+            for number in range(_MAX_THREADS)
+        ]
         self._is_closed = False
 
     def raise_if_full(self) -> None:
@@ -62,13 +68,14 @@ class SmsQueue:
             raise ServiceUnavailable("SMS: the queue is full, or the server is stopping")
 
     def add(self, entry: QueuedCode) -> None:
-        """Queue a code. Raises ServiceUnavailable if the queue is full."""
+        """Queue a code. Raises ServiceUnavailable if the queue is full or no thread can start."""
         with self._changed:
             self.raise_if_full()
+            are_running = [thread.start() for thread in self.threads[: self._pending + 1]]
+            if not any(are_running):
+                raise ServiceUnavailable("SMS: no thread can start")
             self._queue.append(entry)
             self._pending += 1
-            if len(self._threads) < min(_MAX_THREADS, self._pending):
-                self._start_thread()
             self._changed.notify()
 
     def wait_until_empty(self, timeout_s: float) -> bool:
@@ -83,23 +90,21 @@ class SmsQueue:
             self._changed.notify_all()
         self.wait_until_empty(_CLOSE_TIMEOUT_S)
 
-    def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._run, name="SMS queue", daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _run(self) -> None:
+    def _run(self, number: int) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue or self._is_closed)
                 if not self._queue:
                     return
                 entry = self._queue.popleft()
-            time.sleep(max(0.0, entry.queued_at + self._delay_s - time.monotonic()))
-            entry.context.run(partial(self._send, entry))
-            with self._changed:
-                self._pending -= 1
-                self._changed.notify_all()
+            try:
+                time.sleep(max(0.0, entry.queued_at + self._delay_s - time.monotonic()))
+                with self.threads[number].work():
+                    entry.context.run(self._send, entry)
+            finally:
+                with self._changed:
+                    self._pending -= 1
+                    self._changed.notify_all()
 
     def _send(self, entry: QueuedCode) -> None:
         try:

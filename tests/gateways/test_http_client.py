@@ -178,3 +178,21 @@ class TestCircuitBreaker:
         assert breaker.allows_call()
         breaker.record_success()
         assert all(breaker.allows_call() for _ in range(3))
+
+
+def test_call_whose_thread_cannot_start_is_not_sent_later(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    client = ProviderClient(server.url)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        for _ in range(2):
+            failure = failure_of(lambda: client.call("POST", "/failed"))
+            assert (failure.kind, failure.outcome_unknown) == ("unreachable", False)
+    # The permits of the failed calls are free again, and the threads that start now send none.
+    targets = [f"/{number}" for number in range(8)]
+    run_concurrently(*[partial(client.call, "GET", target) for target in targets])
+    assert sorted(request.target for request in server.received_requests) == targets

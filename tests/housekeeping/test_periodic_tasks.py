@@ -140,7 +140,33 @@ class TestPeriodicTasks:
         assert second_round_done.wait(10)
         runner.close()
         assert finished_tasks[:6] == ["orders", "pictures", "rate limits"] * 2
+        assert runner.failed_tasks == {"reconcile_orders", "delete_unused_pictures"}
         assert f"task reconcile_orders failed: {type(error).__name__}" in caplog.text
+
+    def test_unexpected_error_is_waited_out_and_releases_the_lease(
+        self,
+        workers: list[PeriodicTasks],
+        stream_monitor: StreamMonitor,
+        database_state: DatabaseState,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        holders: list[str] = []
+        works_again = threading.Event()
+
+        def check_rooms(_: object) -> None:
+            holders.extend(row["holder"] for row in database_state.rows("process_leases"))
+            if len(holders) < 3:
+                raise KeyError
+            works_again.set()
+
+        monkeypatch.setattr(stream_monitor, "check_rooms", check_rooms)
+        workers[0].start()
+        assert works_again.wait(WAIT_S)
+        assert workers[0].is_running
+        assert workers[0].thread.failures == 2
+        assert holders[:3] == ["worker 0"] * 3
+        workers[0].close()
+        assert database_state.rows("process_leases") == []
 
     def test_period_of_zero_starts_no_thread(
         self, database: Database, stream_monitor: StreamMonitor

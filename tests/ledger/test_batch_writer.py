@@ -745,6 +745,66 @@ def test_stopping_server_responds_to_requests_in_progress(
     assert (database_state.coins(ann), database_state.coins(ben)) == (70, 30)
 
 
+def test_writer_that_fails_reports_unknown_outcomes_at_once_and_is_restarted(
+    ledger: LedgerFixture, writer: LedgerBatchWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = ledger.open()
+
+    def fail(*_: object) -> None:
+        raise SystemExit(1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch_writer, "post", fail)
+        # The call would raise LedgerBusy or wait for a minute if the writer set no outcome.
+        with pytest.raises(ServiceUnavailable) as caught:
+            submit(writer, ledger.refill(account, 5), wait_s=60)
+    assert caught.value.outcome_unknown
+    assert submit(writer, ledger.refill(account, 3)).status is DONE
+    assert ledger.coins(account) == [3]
+    assert (writer.thread.failures, writer.is_running) == (1, True)
+
+
+def test_transfers_in_the_queue_of_a_failed_writer_are_posted_after_its_restart(
+    ledger: LedgerFixture,
+    writer: LedgerBatchWriter,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    account = ledger.open()
+    failing, may_fail = threading.Event(), threading.Event()
+
+    def fail(*_: object) -> None:
+        failing.set()
+        assert may_fail.wait(WAIT_S)
+        monkeypatch.undo()
+        raise SystemExit(1)
+
+    monkeypatch.setattr(batch_writer, "post", fail)
+    with run_in_background(partial(submit, writer, ledger.refill(account, 5))) as errors:
+        assert failing.wait(WAIT_S)
+        results = [_submit_in_thread(writer, ledger.refill(account, n)) for n in (1, 2)]
+        may_fail.set()
+        assert [result() for result in results] == [DONE, DONE]
+    assert isinstance(errors[0], ServiceUnavailable)
+    assert ledger.coins(account) == [3]
+
+
+def test_transfer_is_rejected_at_once_if_the_writer_cannot_start(
+    ledger: LedgerFixture, writer: LedgerBatchWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    account = ledger.open()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(ServiceUnavailable) as caught:
+            submit(writer, ledger.refill(account, 5), wait_s=60)
+        assert not caught.value.outcome_unknown
+        assert writer.thread.is_failed
+    assert submit(writer, ledger.refill(account, 3)).status is DONE
+    assert ledger.coins(account) == [3]
+
+
 def is_blocking(database: Database, connection: Connection) -> bool:
     """Return whether a lock that `connection` holds blocks another connection."""
     backend_pid = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]

@@ -84,3 +84,41 @@ def test_waiting_call_gets_the_permit_when_another_process_releases_it(tmp_path:
     assert acquired == [True]
     with semaphore.acquire(0, timeout_s=0):
         pass
+
+
+def test_permit_can_be_acquired_after_a_helper_thread_could_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    semaphore = MachineSemaphore(tmp_path, 1)
+    with permit_of_another_process(tmp_path), monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(ServiceUnavailable), semaphore.acquire(0, timeout_s=0.01):
+            pytest.fail("the permit was acquired")
+    with permit_of_another_process(tmp_path):
+        with pytest.raises(ServiceUnavailable), semaphore.acquire(0, timeout_s=0.01):
+            pytest.fail("the permit was acquired")
+        assert helper_threads() == 1
+    wait_until(lambda: helper_threads() == 0, 5, "the helper thread to end")
+
+
+def test_helper_thread_that_fails_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    semaphore = MachineSemaphore(tmp_path, 1)
+    with permit_of_another_process(tmp_path):
+        with monkeypatch.context() as patch:
+            patch.setattr("livebackend.services.machine_semaphore._LockWait._locked", fail)
+            patch.setattr(threading, "excepthook", lambda _: None)
+            with pytest.raises(ServiceUnavailable), semaphore.acquire(0, timeout_s=0.1):
+                pytest.fail("the permit was acquired")
+            wait_until(lambda: helper_threads() == 0, 5, "the helper thread to end")
+        with pytest.raises(ServiceUnavailable), semaphore.acquire(0, timeout_s=0.1):
+            pytest.fail("the permit was acquired")
+        assert helper_threads() == 1
+    wait_until(lambda: helper_threads() == 0, 5, "the helper thread to end")

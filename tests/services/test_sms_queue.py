@@ -119,3 +119,37 @@ def test_closed_queue_sends_the_queued_codes_and_rejects_others() -> None:
     assert sms.sent == ["1234"]
     with pytest.raises(ServiceUnavailable):
         queue.add(queued("1234"))
+
+
+def test_queue_rejects_codes_while_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    sms = BlockingSms()
+    sms.may_continue.set()
+    queue = SmsQueue(sms, delay_s=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(ServiceUnavailable):
+            queue.add(queued("1234"))
+    assert queue.wait_until_empty(0)
+    queue.add(queued("5678"))
+    assert queue.wait_until_empty(10)
+    assert sms.sent == ["5678"]
+
+
+def test_gateway_that_exits_stops_neither_the_queue_nor_later_codes() -> None:
+    class ExitingSms:
+        def __init__(self) -> None:
+            self.calls = 0
+
+        def send(self, phone: str, code: str) -> None:
+            self.calls += 1
+            raise SystemExit(1)
+
+    sms = ExitingSms()
+    queue = SmsQueue(sms, delay_s=0)
+    for _ in range(3):
+        queue.add(queued("1234"))
+    assert queue.wait_until_empty(10)
+    assert sms.calls == 3

@@ -1,0 +1,206 @@
+"""Log handlers that never block: records are written by a background thread.
+
+A log record must not wait for its output: a pipe that no program reads would block every request,
+and so would a slow disk.
+"""
+
+import atexit
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+from logging.handlers import QueueHandler, QueueListener
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+# Maximum number of records that wait for one output; further records are dropped. A record with a
+# traceback has some kilobytes.
+_MAX_RECORDS = 10_000
+# Seconds that the end of the process waits until the records of all outputs are written.
+_EXIT_TIMEOUT_S = 2.0
+
+_queues: list["LogQueue"] = []
+
+
+def write_logs_in_background() -> None:
+    """Put a queue in front of each configured log handler, and log direct messages of Python.
+
+    Warnings and errors of threads would otherwise be written directly to stderr. Handlers that have
+    a queue are not changed, nor are handlers that no logging configuration has created.
+    """
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    queues: dict[logging.Handler, LogQueue] = {}
+    for logger in loggers:
+        if isinstance(logger, logging.Logger):
+            for index, handler in enumerate(logger.handlers):
+                if _is_configured(handler):
+                    if handler not in queues:
+                        queues[handler] = LogQueue(handler)
+                    logger.handlers[index] = queues[handler]
+    if queues:
+        if not _queues:
+            atexit.register(_flush)
+        _queues.extend(queues.values())
+        logging.captureWarnings(capture=True)
+        threading.excepthook = _log_thread_error
+        sys.unraisablehook = _log_unraisable_error
+
+
+def dropped_log_records() -> int:
+    """Return the number of records of this process that were not written."""
+    return sum(log_queue.dropped_count for log_queue in _queues)
+
+
+class LogQueue(QueueHandler):
+    """Formats records, and queues them for another handler.
+
+    Records are formatted and filtered in the thread that logs them, because the formatters add the
+    id of the current request.
+    """
+
+    def __init__(self, handler: logging.Handler, *, max_records: int = _MAX_RECORDS) -> None:
+        self._records: queue.Queue[logging.LogRecord | None] = queue.Queue(max_records)
+        super().__init__(self._records)
+        self._dropped_count = 0
+        self._writer = _LogWriter(self, self._records, handler)
+        self.setLevel(handler.level)
+        self.setFormatter(handler.formatter)
+        self.filters = handler.filters
+        # The handler gets formatted text, from one thread. Without a lock, the end of the process
+        # does not wait for a blocked handler.
+        handler.formatter, handler.filters, handler.lock = None, [], None
+        handler.handleError = self._writer.count_error  # type: ignore[assignment, method-assign]
+        if isinstance(handler, logging.StreamHandler):
+            handler.stream = _unbuffered(handler.stream)
+        self._writer.start()
+
+    @property
+    def dropped_count(self) -> int:
+        """The number of records that were not written."""
+        return self._dropped_count + self._writer.failed_count
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Queue a record; drop it if the queue is full."""
+        try:
+            self._records.put_nowait(record)
+        except queue.Full:
+            self._dropped_count += 1
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Log that a record cannot be formatted; the default writes to stderr and can block."""
+        source = f"{record.pathname}:{record.lineno}"
+        message = f"log: a record of {source} cannot be formatted: {sys.exc_info()[1]!r}"
+        try:
+            self.enqueue(self.own_record(logging.ERROR, message))
+        except Exception:  # noqa: BLE001  # a formatter of the configuration can raise any error
+            self._dropped_count += 1
+
+    def own_record(self, level: int, message: str) -> logging.LogRecord:
+        """Return a formatted record of this module."""
+        fields = {"name": __name__, "levelno": level, "levelname": logging.getLevelName(level)}
+        record: logging.LogRecord = self.prepare(logging.makeLogRecord({**fields, "msg": message}))
+        return record
+
+    def flush_until(self, deadline: float) -> None:
+        """Wait until all records are written, or until `deadline` (time.monotonic())."""
+        self._writer.stop_until(deadline)
+
+
+class _LogWriter(QueueListener):
+    """Writes the records of a queue in a background thread."""
+
+    def __init__(
+        self,
+        log_queue: LogQueue,
+        records: queue.Queue[logging.LogRecord | None],
+        handler: logging.Handler,
+    ) -> None:
+        super().__init__(records, handler)
+        self._records = records
+        self.failed_count = 0
+        self._log_queue = log_queue
+        self._reported_count = 0
+
+    def count_error(self, _record: logging.LogRecord) -> None:
+        """Count a record that the handler could not write; the default writes to stderr."""
+        self.failed_count += 1
+
+    def handle(self, record: logging.LogRecord) -> None:
+        if self._try_write(record) and self._records.qsize() <= self._records.maxsize // 2:
+            self._report_dropped_records()
+
+    def stop_until(self, deadline: float) -> None:
+        """End the thread after the queued records, or leave it at the deadline."""
+        thread: Any = self._thread
+        try:
+            self._records.put(None, timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Full:
+            return
+        thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _try_write(self, record: logging.LogRecord) -> bool:
+        failed_count = self.failed_count
+        try:
+            super().handle(record)
+        except Exception:  # noqa: BLE001  # a handler of the configuration can raise any error
+            self.failed_count += 1
+        return self.failed_count == failed_count
+
+    def _report_dropped_records(self) -> None:
+        dropped_count = self._log_queue.dropped_count
+        count = dropped_count - self._reported_count
+        if count:
+            message = f"log: {count} records were not written, the output was blocked or full"
+            if self._try_write(self._log_queue.own_record(logging.WARNING, message)):
+                self._reported_count = dropped_count
+
+
+class _UnbufferedStream:
+    """Writes text to a file descriptor.
+
+    The streams of Python have a lock. A thread that is blocked in a write holds it, and the
+    interpreter then aborts at its end.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, text: str) -> None:
+        content = text.encode("utf-8", "backslashreplace")
+        while content:
+            content = content[os.write(self._descriptor, content) :]
+
+    def flush(self) -> None:
+        """Do nothing: `write` has no buffer."""
+
+
+def _is_configured(handler: logging.Handler) -> bool:
+    # A section of an ini file gives its handler a name; basicConfig() does not.
+    return not isinstance(handler, QueueHandler) and bool(
+        handler.name or type(handler) is logging.StreamHandler
+    )
+
+
+def _unbuffered(stream: Any) -> Any:
+    """Return an unbuffered stream for stdout and stderr, and other streams unchanged."""
+    if stream not in (sys.__stdout__, sys.__stderr__) or stream is None:
+        return stream
+    return _UnbufferedStream(stream.fileno())
+
+
+def _flush() -> None:
+    deadline = time.monotonic() + _EXIT_TIMEOUT_S
+    for log_queue in _queues:
+        log_queue.flush_until(deadline)
+
+
+def _log_thread_error(error: threading.ExceptHookArgs) -> None:
+    name = error.thread.name if error.thread else "unknown"
+    log.error("thread %s: unexpected error", name, exc_info=error.exc_value)
+
+
+def _log_unraisable_error(error: Any) -> None:
+    log.error("%s: %r", error.err_msg or "ignored error", error.object, exc_info=error.exc_value)

@@ -1,0 +1,133 @@
+"""The files with which workers share metrics, also on a full file system."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from livebackend.monitoring.metrics_files import MetricsFile
+from tests.support.application import PRODUCTION_INI
+from tests.support.pictures import PNG
+from tests.support.servers import free_port, hardened_settings, running_server
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder],
+        check=False,
+        capture_output=True,
+    )
+    if mount.returncode:
+        pytest.skip("needs the permission to mount")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path) -> None:
+    descriptor = os.open(folder / "filler", os.O_WRONLY | os.O_CREAT)
+    with suppress(OSError):
+        while os.write(descriptor, bytes(4096)):
+            pass
+    os.close(descriptor)
+
+
+def values_in(path: Path) -> dict[str, float]:
+    read_all_values: Any = MmapedDict.read_all_values_from_file
+    return {key: value for key, value, _, _ in read_all_values(path)}
+
+
+def test_prometheus_client_reads_the_values_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "counter_1.db"
+    file = MetricsFile(str(path))
+    keys = [f'["a", "a_total", {{"x": "{"y" * length}"}}, "help"]' for length in range(20)]
+    for number, key in enumerate(keys):
+        file.write_value(key, number, 0)
+    assert not path.exists()
+    file.write()
+    assert values_in(path) == {key: number for number, key in enumerate(keys)}
+    assert file.read_value(keys[3]) == (3, 0)
+    file.write_value(keys[3], 99, 0)
+    file.write_value(keys[0].replace("a_total", "é_total"), 7, 0)
+    assert values_in(path)[keys[3]] == 3
+    file.write()
+    assert (values_in(path)[keys[3]], len(values_in(path))) == (99, 21)
+    collector_class: Any = MultiProcessCollector
+    metrics = list(collector_class(None, path=str(tmp_path)).collect())
+    assert sum(sample.value for metric in metrics for sample in metric.samples) == 190 - 3 + 99 + 7
+
+
+def test_process_with_the_id_of_an_ended_process_continues_its_counters(tmp_path: Path) -> None:
+    path = tmp_path / "counter_1.db"
+    for total in (1, 2):
+        file = MetricsFile(str(path))
+        value, _ = file.read_value("key")
+        file.write_value("key", value + 1, 0)
+        file.write()
+        assert values_in(path) == {"key": total}
+
+
+def test_damaged_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "counter_1.db"
+    path.write_bytes(b"\xff" * 100)
+    file = MetricsFile(str(path))
+    file.write_value("key", 1, 0)
+    file.write()
+    assert values_in(path) == {"key": 1}
+
+
+def test_existing_file_is_updated_on_a_full_disk(small_disk: Path) -> None:
+    path = small_disk / "counter_1.db"
+    file, late_file = MetricsFile(str(path)), MetricsFile(str(small_disk / "gauge_2.db"))
+    file.write_value("key", 1, 0)
+    file.write()
+    fill(small_disk)
+    for number in range(500):
+        file.write_value(f"key {number}", number, 0)
+    file.write()
+    assert len(values_in(path)) == 501
+    late_file.write_value("key", 1, 0)
+    with pytest.raises(OSError, match="No space left"):
+        late_file.write()
+    (small_disk / "filler").unlink()
+    late_file.write()
+    assert values_in(small_disk / "gauge_2.db") == {"key": 1}
+
+
+@pytest.mark.processes
+def test_full_disk_of_temporary_files_and_pictures_affects_only_uploads(
+    database_url: str, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(small_disk))
+    settings = {
+        **hardened_settings(database_url),
+        "metrics.address": f"127.0.0.1:{free_port()}",
+        "server.workers": "1",
+        "data.dir": str(small_disk / "data"),
+    }
+    (small_disk / "data").mkdir()
+    with running_server(PRODUCTION_INI, tmp_path, settings) as server:
+        send = partial(requests.post, timeout=30)
+        wait_until(lambda: len(server.workers) == 1, 30, "the worker")
+        workers = server.workers
+        fill(small_disk)
+        for number in range(30):
+            login = {"userId": "13800000001", "password": f"wrong {number}"}
+            for path in ("log", "list", "room"):
+                assert send(f"{server.address}/{path}", data=login).status_code < 500
+        upload = send(f"{server.address}/upload", files={"img": ("a.png", PNG)})
+        assert (upload.status_code, upload.json()["result"]) == (200, "0006")
+        assert requests.get(f"{server.address}/readyz", timeout=10).status_code == 200
+        assert server.workers == workers
