@@ -18,6 +18,8 @@ from livebackend.api.operation_declaration import Operation
 from livebackend.api.result_codes import ResultCode
 from livebackend.cli import main
 from livebackend.config.settings import Settings, environment_variable
+from livebackend.core.running_work import RunningWork
+from livebackend.core.supervised_thread import SupervisedThread
 from livebackend.development.sms import DevelopmentSms
 from livebackend.monitoring.metrics import DiskSpaceCollector, LiveRoomsCollector, Metrics
 from tools.generate_client import declared_operations
@@ -197,6 +199,7 @@ def _example_metrics() -> list[Metric]:
     example.observe_request(operation="log_in", result="0000", status=500, seconds=0)
     example.instrument("sms", DevelopmentSms()).send("13800000001", "0000")
     example.observe_batch(1)
+    example.observe_threads([SupervisedThread("x", lambda: None)], {"x": RunningWork()})
     return list(example.registry.collect())
 
 

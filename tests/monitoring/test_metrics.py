@@ -19,6 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.exc import OperationalError
 
 from livebackend.config.errors import SettingsError
+from livebackend.core.running_work import RunningWork
+from livebackend.core.supervised_thread import SupervisedThread
 from livebackend.database.engine import Database
 from livebackend.development.sms import DevelopmentSms
 from livebackend.gateways.payments.protocol import Order, PaymentFailed, PaymentGateway
@@ -227,6 +229,7 @@ class TestDashboard:
         metrics = Metrics()
         metrics.observe_request(operation="x", result="0000", status=500, seconds=1)
         metrics.observe_batch(1)
+        metrics.observe_threads([SupervisedThread("x", lambda: None)], {"x": RunningWork()})
         sms = metrics.instrument("sms", DevelopmentSms())
         sms.send(PHONE, "0042")
         metrics.registry.register(LiveRoomsCollector(lambda: 1))

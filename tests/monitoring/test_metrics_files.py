@@ -88,6 +88,7 @@ def test_damaged_file_is_replaced(tmp_path: Path) -> None:
     assert values_in(path) == {"key": 1}
 
 
+@pytest.mark.processes
 def test_existing_file_is_updated_on_a_full_disk(small_disk: Path) -> None:
     path = small_disk / "counter_1.db"
     file, late_file = MetricsFile(str(path)), MetricsFile(str(small_disk / "gauge_2.db"))
