@@ -62,10 +62,12 @@ class LogQueue(QueueHandler):
     """
 
     def __init__(self, handler: logging.Handler, *, max_records: int = _MAX_RECORDS) -> None:
-        self._records: queue.Queue[logging.LogRecord | None] = queue.Queue(max_records)
+        # SimpleQueue needs a tenth of the time of Queue, but has no bound of its own.
+        self._records: queue.SimpleQueue[logging.LogRecord | None] = queue.SimpleQueue()
+        self._max_records = max_records
         super().__init__(self._records)
         self._dropped_count = 0
-        self._writer = _LogWriter(self, self._records, handler)
+        self._writer = _LogWriter(self, self._records, handler, max_records=max_records)
         self.setLevel(handler.level)
         self.setFormatter(handler.formatter)
         self.filters = handler.filters
@@ -83,11 +85,21 @@ class LogQueue(QueueHandler):
         return self._dropped_count + self._writer.failed_count
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Queue a record; drop it if the queue is full."""
-        try:
-            self._records.put_nowait(record)
-        except queue.Full:
+        """Queue a record; drop it if the queue is full. The caller has the lock of the handler."""
+        if self._records.qsize() < self._max_records:
+            self._records.put(record)
+        else:
             self._dropped_count += 1
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """Return a copy of a record with the formatted text, several times faster than copy()."""
+        text = self.format(record)
+        prepared = logging.LogRecord.__new__(logging.LogRecord)
+        prepared.__dict__.update(record.__dict__)
+        prepared.__dict__.update(
+            message=text, msg=text, args=None, exc_info=None, exc_text=None, stack_info=None
+        )
+        return prepared
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Log that a record cannot be formatted; the default writes to stderr and can block."""
@@ -115,11 +127,14 @@ class _LogWriter(QueueListener):
     def __init__(
         self,
         log_queue: LogQueue,
-        records: queue.Queue[logging.LogRecord | None],
+        records: queue.SimpleQueue[logging.LogRecord | None],
         handler: logging.Handler,
+        *,
+        max_records: int,
     ) -> None:
         super().__init__(records, handler)
         self._records = records
+        self._max_records = max_records
         self.failed_count = 0
         self._log_queue = log_queue
         self._reported_count = 0
@@ -129,16 +144,13 @@ class _LogWriter(QueueListener):
         self.failed_count += 1
 
     def handle(self, record: logging.LogRecord) -> None:
-        if self._try_write(record) and self._records.qsize() <= self._records.maxsize // 2:
+        if self._try_write(record) and self._records.qsize() <= self._max_records // 2:
             self._report_dropped_records()
 
     def stop_until(self, deadline: float) -> None:
         """End the thread after the queued records, or leave it at the deadline."""
         thread: Any = self._thread
-        try:
-            self._records.put(None, timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Full:
-            return
+        self._records.put(None)
         thread.join(max(0.0, deadline - time.monotonic()))
 
     def _try_write(self, record: logging.LogRecord) -> bool:
