@@ -94,7 +94,9 @@ def _add_readiness(registry: Registry, settings: Settings, services: Services) -
     # A wrong clock is only a warning: the clock of PostgreSQL must not stop all servers.
     registry.readiness = ReadinessProbe(
         {
-            **readiness_checks(database, data_dir=settings.data_dir),
+            **readiness_checks(
+                database, request_database=services.database, data_dir=settings.data_dir
+            ),
             "start": lambda: check_start(is_complete=gate.is_open),
             "required_threads": threads.check_required_threads,
         },

@@ -70,6 +70,8 @@ from livebackend.storage.reencoding import ReencodingPictureStore
 _PROBE_POOL_SIZE = 2
 # The ledger writer has a connection of its own.
 _LEDGER_CONNECTIONS = 1
+# A health check that waits longer has failed.
+_PROBE_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -349,7 +351,7 @@ def build_services(
         metrics=metrics,
         metrics_server=metrics_server,
         database=database,
-        probe_database=database.with_own_pool(_PROBE_POOL_SIZE),
+        probe_database=database.with_own_pool(_PROBE_POOL_SIZE, call_timeout_s=_PROBE_TIMEOUT_S),
         database_gate=DatabaseGate(database, migrates=settings.database_migrate),
         gateways=gateways,
         ledger_writer=ledger_writer,

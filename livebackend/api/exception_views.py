@@ -5,7 +5,7 @@ import logging
 from pyramid.exceptions import URLDecodeError
 from pyramid.httpexceptions import HTTPNotFound
 from pyramid.view import exception_view_config
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from livebackend.api.error_reasons import ErrorDetail, ErrorReason
@@ -63,6 +63,24 @@ def service_unavailable(error: Exception, request: Request) -> OperationResponse
     The result code is the operation's default error code, or 0003 without an operation. A token
     error code would make clients discard the login token.
     """
+    return _service_unavailable(error, request)
+
+
+@exception_view_config(DBAPIError, renderer="envelope")
+def database_error(error: DBAPIError, request: Request) -> OperationResponse:
+    """Render a lost connection, or one to a standby, as 503, and another error as 500."""
+    if error.connection_invalidated:
+        return _service_unavailable(error, request)
+    return _internal_error(error, request)
+
+
+@exception_view_config(Exception, renderer="envelope")
+def internal_error(error: Exception, request: Request) -> OperationResponse:
+    """Log an unexpected exception and render it as 500, without details."""
+    return _internal_error(error, request)
+
+
+def _service_unavailable(error: Exception, request: Request) -> OperationResponse:
     if isinstance(error, ClientDisconnected):
         # No error of the server, and clients can cause many of them.
         log.info("%s not executed: %s", _subject(request), error)
@@ -84,9 +102,7 @@ def service_unavailable(error: Exception, request: Request) -> OperationResponse
     return error_response(_default_error(request), detail)
 
 
-@exception_view_config(Exception, renderer="envelope")
-def internal_error(error: Exception, request: Request) -> OperationResponse:
-    """Log an unexpected exception and render it as 500, without details."""
+def _internal_error(error: Exception, request: Request) -> OperationResponse:
     log.error("%s failed: unexpected exception", _subject(request), exc_info=error)
     request.response.status_int = 500
     return error_response(

@@ -21,7 +21,13 @@ from livebackend.api.errors import InvalidRequest
 from livebackend.api.request import Request
 from livebackend.api.request_origin import is_from_foreign_page
 from livebackend.api.routes import HOOK_PATH
-from livebackend.core.request_context import request_id, request_started_at, watch_connection
+from livebackend.core.request_context import (
+    DatabaseBudget,
+    database_budget,
+    request_id,
+    request_started_at,
+    watch_connection,
+)
 from livebackend.core.running_work import RunningWork
 from livebackend.monitoring.health_checks import ProbeResult, ReadinessProbe
 from livebackend.monitoring.metrics import Metrics
@@ -56,12 +62,14 @@ def request_id_tween_factory(handler: Handler, registry: Any) -> Handler:
         server_port = int(request.environ["SERVER_PORT"])
         id_token = request_id.set(response_id)
         start_token = request_started_at.set(time.monotonic())
+        budget_token = database_budget.set(DatabaseBudget())
         watch_token = watch_connection.set(partial(connections.watch, server_port))
         try:
             response = handler(request)
         finally:
             request_id.reset(id_token)
             request_started_at.reset(start_token)
+            database_budget.reset(budget_token)
             watch_connection.reset(watch_token)
         response.headers["X-Request-Id"] = response_id
         for header, value in _HEADERS.items():

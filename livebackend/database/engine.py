@@ -1,21 +1,52 @@
 """The connection pool, transactions with retries, and the wait for replication."""
 
 import re
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Executable, create_engine, make_url, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    ExceptionContext,
+    Executable,
+    create_engine,
+    event,
+    make_url,
+    text,
+)
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from livebackend.config.errors import SettingsError
 from livebackend.core.errors import CommitOutcomeUnknown, DomainError
+from livebackend.database.availability import Availability, DatabaseUnavailable
+from livebackend.database.call_deadlines import WatchedPool, deadline_after, remove_deadline
 
 T = TypeVar("T")
 
 # Conflicts with a concurrent transaction, which a retry resolves: deadlock, serialization failure,
 # and a unique key that another transaction inserted first.
 _RETRIED_SQLSTATES = {"40P01", "40001", "23505"}
+# Limit of a call outside of a request, whose transaction can have many statements.
+_CALL_TIMEOUT_S = 30.0
+# Errors of a standby, such as a primary has become after a failover, or will be after a promotion:
+# "read-only transaction" and "cannot access temporary or unlogged relations during recovery". The
+# second code has other causes too, such as a prepared statement whose result type has changed. A
+# new connection resolves all of them, so their connection is replaced.
+RECONNECT_SQLSTATES = {"25006", "0A000"}
+# The pause before the last try on a new connection, for a promotion that is almost complete.
+_RECONNECT_PAUSE_S = 0.1
+# Seconds after which TCP ends a connection whose host no longer acknowledges packets. A parameter
+# of the URL precedes. Unix sockets ignore them.
+_TCP_PARAMETERS = {
+    "keepalives": 1,
+    "keepalives_idle": 3,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 5000,  # milliseconds
+}
+_DISABLE_STATEMENT_TIMEOUT = text("SET LOCAL statement_timeout = 0")
 _WRITE_EMPTY_WAL_RECORD = text("SELECT pg_logical_emit_message(true, 'livebackend', '')")
 
 
@@ -25,6 +56,9 @@ class Database:
     Raises SettingsError unless `url` begins with `postgresql://` or `postgresql+psycopg2://`.
     If `durable` is false, a COMMIT does not wait for the disk and the standby: a crash or a
     failover can lose the transactions of the last second. `close` calls `on_close`.
+    A use of a connection ends after `call_timeout_s`, also if PostgreSQL does not respond at all;
+    in a request, the request's `database_budget` can end it earlier. Databases with the same
+    `availability` share the knowledge whether PostgreSQL responds.
     """
 
     def __init__(
@@ -36,13 +70,18 @@ class Database:
         connect_timeout_s: int = 2,
         lock_timeout_s: float = 2,
         statement_timeout_s: float = 3,
+        call_timeout_s: float = _CALL_TIMEOUT_S,
         autocommit: bool = False,
         durable: bool = True,
+        availability: Availability | None = None,
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self._on_close = on_close
+        self._call_timeout_s = call_timeout_s
+        self.availability = availability or Availability()
+        database_url = _psycopg2_url(url)
         self.engine = create_engine(
-            _psycopg2_url(url),
+            database_url,
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=pool_timeout_s,
@@ -53,7 +92,11 @@ class Database:
             # the isolation level.
             isolation_level="AUTOCOMMIT" if autocommit else None,
             connect_args={
-                "connect_timeout": connect_timeout_s,
+                **{
+                    name: value
+                    for name, value in _TCP_PARAMETERS.items()
+                    if name not in database_url.query
+                },
                 "application_name": "livebackend",
                 "options": "-c timezone=UTC -c default_transaction_isolation=read\\ committed"
                 f" -c lock_timeout={lock_timeout_s * 1000:.0f}"
@@ -66,16 +109,26 @@ class Database:
                 f" -c synchronous_commit={'on' if durable else 'off'}",
             },
         )
+        url_has_timeout = "connect_timeout" in database_url.query
+        self.pool = WatchedPool(
+            self.engine,
+            self.availability,
+            size=pool_size,
+            timeout_s=call_timeout_s,
+            connect_timeout_s=None if url_has_timeout else connect_timeout_s,
+        )
+        event.listen(self.engine, "handle_error", _replace_connection_to_standby)
 
     def run(self, work: Callable[[Connection], T], *, tries: int = 3) -> T:
         """Run `work` in a transaction and return its result; roll back if it raises.
 
         A DomainError with `keeps_changes` is raised after the commit.
-        After a conflict with a concurrent transaction, or a connection lost before COMMIT, `work`
-        runs again, at most `tries` times in all. So `work` must have no effects outside SQL.
-        Raises CommitOutcomeUnknown if the connection is lost during COMMIT.
+        After a conflict with a concurrent transaction, or if the connection is lost before COMMIT
+        or leads to a standby, `work` runs again, at most `tries` times in all. So `work` must have
+        no effects outside SQL. Raises CommitOutcomeUnknown if the connection is lost during COMMIT.
         """
-        for remaining_tries in reversed(range(tries)):
+
+        def run_transaction() -> T | DomainError:
             is_committing = False
             try:
                 with self.engine.begin() as connection:
@@ -84,26 +137,40 @@ class Database:
             except DBAPIError as error:
                 if is_committing and is_connection_lost(error):
                     raise CommitOutcomeUnknown from error
-                if not (remaining_tries and (error.connection_invalidated or _is_conflict(error))):
-                    raise
-            else:
-                if isinstance(result, DomainError):
-                    raise result
-                return result
-        raise AssertionError("unreachable: the last try returns or raises")
+                raise
+            return result
+
+        result = self._try(run_transaction, tries, retries_conflicts=True)
+        if isinstance(result, DomainError):
+            raise result
+        return result
 
     def run_autocommit(self, work: Callable[[Connection], T], *, tries: int = 3) -> T:
         """Run `work` in autocommit mode and return its result.
 
         Each statement commits on its own, which saves the round trips for BEGIN and COMMIT.
+        `work` runs again if the connection is lost or leads to a standby.
         """
-        for remaining_tries in reversed(range(tries)):
-            try:
-                with self.engine.connect() as connection:
-                    return _run_in_autocommit_mode(connection, work)
-            except DBAPIError as error:
-                if not (remaining_tries and error.connection_invalidated):
-                    raise
+
+        def run_statements() -> T:
+            with self.engine.connect() as connection:
+                return _run_in_autocommit_mode(connection, work)
+
+        return self._try(run_statements, tries, retries_conflicts=False)
+
+    def _try(self, call: Callable[[], T], tries: int, *, retries_conflicts: bool) -> T:
+        with deadline_after(self._call_timeout_s) as deadline:
+            for remaining_tries in reversed(range(tries)):
+                try:
+                    with self.availability.admit():
+                        return call()
+                except DBAPIError as error:
+                    is_conflict = retries_conflicts and _is_conflict(error)
+                    may_retry = is_conflict or _may_reconnect(error)
+                    if not (remaining_tries and may_retry) or time.monotonic() > deadline:
+                        raise
+                    if remaining_tries == 1 and not is_conflict:
+                        time.sleep(_RECONNECT_PAUSE_S)
         raise AssertionError("unreachable: the last try returns or raises")
 
     def await_replication(self) -> None:
@@ -122,15 +189,30 @@ class Database:
 
         return self.run(execute)
 
-    def with_own_pool(self, pool_size: int, *, durable: bool = True) -> "Database":
+    def with_own_pool(
+        self, pool_size: int, *, durable: bool = True, call_timeout_s: float = _CALL_TIMEOUT_S
+    ) -> "Database":
         """Return a Database with the same URL and a separate pool, in autocommit mode."""
-        return Database(self.engine.url, pool_size=pool_size, autocommit=True, durable=durable)
+        return Database(
+            self.engine.url,
+            pool_size=pool_size,
+            call_timeout_s=call_timeout_s,
+            autocommit=True,
+            durable=durable,
+            availability=self.availability,
+        )
 
     def close(self) -> None:
         """Close the connections, and call `on_close`."""
         self.engine.dispose()
         if self._on_close:
             self._on_close()
+
+
+def disable_timeouts(connection: Connection) -> None:
+    """Let the open transaction and its statements take as long as they need."""
+    connection.execute(_DISABLE_STATEMENT_TIMEOUT)
+    remove_deadline(connection)
 
 
 def require_replication(connection: Connection) -> None:
@@ -201,6 +283,21 @@ def _psycopg2_url(url: str | URL) -> URL:
             " encoding, such as %40 for @"
         )
     return parsed_url.set(drivername="postgresql+psycopg2")
+
+
+def _replace_connection_to_standby(context: ExceptionContext) -> None:
+    """Make SQLAlchemy treat an error of a standby like a lost connection, and replace its pool."""
+    if getattr(context.original_exception, "pgcode", None) in RECONNECT_SQLSTATES:
+        context.is_disconnect = True
+
+
+def _may_reconnect(error: DBAPIError) -> bool:
+    """Return whether a new connection can resolve the error."""
+    if isinstance(error, DatabaseUnavailable):
+        return False
+    # The connection could not be established: the driver reports no SQLSTATE and no statement.
+    is_not_connected = error.statement is None and getattr(error.orig, "pgcode", None) is None
+    return error.connection_invalidated or is_not_connected
 
 
 def _is_conflict(error: DBAPIError) -> bool:

@@ -25,6 +25,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from livebackend.config.errors import DatabaseNotReady, DatabaseUnavailable
+from livebackend.database.call_deadlines import remove_deadline
 from livebackend.database.engine import Database
 
 # Serializes concurrent runs of `migrate`. No other advisory lock may use the number 6543. A runner
@@ -90,6 +91,7 @@ def migrate(database: Database, *, report: Callable[[str], None] = lambda line: 
     Raises DatabaseUnavailable, and DatabaseNotReady if a migration fails.
     """
     with _database_errors_converted(), database.engine.connect() as connection:
+        remove_deadline(connection)
         try:
             _lock_migrations(connection)
             connection.execute(_SET_TIMEOUTS)
@@ -121,8 +123,9 @@ def _run_missing_migrations(connection: Connection, report: Callable[[str], None
 
 def migration_status(database: Database) -> list[MigrationStatus]:
     """Return the status of every migration, oldest first. Raises DatabaseNotReady."""
-    with _database_errors_converted(), database.engine.connect() as connection:
-        return _read_statuses(connection, _alembic_config())
+    config = _alembic_config()
+    with _database_errors_converted():
+        return database.run_autocommit(lambda connection: _read_statuses(connection, config))
 
 
 def pending_sql(database: Database) -> str:

@@ -17,6 +17,8 @@ from sqlalchemy import Connection, Executable
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.exc import DBAPIError
 
+from livebackend.database.engine import RECONNECT_SQLSTATES
+
 _DIALECT: Any = PGDialect_psycopg2()  # type: ignore[no-untyped-call]
 _SELECT_PARAMETER_TYPES = (
     "SELECT parameter_types::text[] FROM pg_prepared_statements WHERE name = %s"
@@ -100,10 +102,10 @@ class PreparedStatement:
         """
         dialect: Any = connection.dialect
         driver_connection: Any = connection.connection.dbapi_connection
-        # After a migration has changed the result type, the prepared statement fails until its
-        # connection is closed.
-        is_stale = error.pgcode == "0A000" and "cached plan" in str(error)
-        if is_stale or dialect.is_disconnect(error, driver_connection, None):
+        # After a migration has changed the result type, the prepared statement fails with 0A000
+        # until its connection is closed.
+        needs_reconnect = error.pgcode in RECONNECT_SQLSTATES
+        if needs_reconnect or dialect.is_disconnect(error, driver_connection, None):
             driver_connection.close()
             # This SELECT fails. SQLAlchemy then detects the closed connection and invalidates the
             # pool.

@@ -6,14 +6,13 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, TextClause, text
 
-from livebackend.database.engine import Database
+from livebackend.database.engine import Database, disable_timeouts
 from livebackend.ledger import checkpoints
 
 # Maximum number of findings of one check: a single error can affect every account.
 _MAX_FINDINGS_PER_CHECK = 100
 
 _USE_SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-_DISABLE_TIMEOUT = text("SET LOCAL statement_timeout = 0")
 _INCREASE_MEMORY = text("SET LOCAL work_mem = '64MB'")
 
 _SELECT_TOTALS = text(
@@ -234,7 +233,7 @@ def audit(
     """
     with database.engine.connect() as connection, connection.begin():
         connection.execute(_USE_SNAPSHOT)
-        connection.execute(_DISABLE_TIMEOUT)
+        disable_timeouts(connection)
         connection.execute(_INCREASE_MEMORY)
         return run_checks(
             connection, since_checkpoint=since_checkpoint, on_check_started=on_check_started

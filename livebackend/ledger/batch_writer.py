@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _MAX_BATCH_SIZE = 512
 _MAX_QUEUE_LENGTH = 2048
+# By then, the deadlines of the transfers in a batch are over.
+_CALL_TIMEOUT_S = 4.0
 # Pause between two attempts to post a batch while the database is unavailable.
 _RETRY_PAUSE_S = 0.05
 # Seconds that `close` waits for the thread. By then, the current batch is committed, or the
@@ -159,7 +161,13 @@ class LedgerBatchWriter:
         # The writer has a separate pool, because requests that wait for the writer can hold all
         # connections of the shared pool. A transfer can wait for locks twice before its deadline,
         # first in its batch and then alone, so the lock timeout is short.
-        database = Database(self._database.engine.url, pool_size=1, lock_timeout_s=1)
+        database = Database(
+            self._database.engine.url,
+            pool_size=1,
+            lock_timeout_s=1,
+            call_timeout_s=_CALL_TIMEOUT_S,
+            availability=self._database.availability,
+        )
         event.listen(database.engine, "connect", _receive_only_warnings)
         try:
             while batch := self._next_batch():

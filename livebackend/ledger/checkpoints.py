@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause, text
 
-from livebackend.database.engine import Database
+from livebackend.database.engine import Database, disable_timeouts
 
 # Transfers do not commit in the order of their ids. While a transaction holds this lock, no other
 # transaction has an uncommitted transfer, because an INSERT locks the table before it generates an
@@ -16,7 +16,6 @@ _BLOCK_INSERTS = text("LOCK TABLE transfers IN SHARE MODE")
 _FIND_NEWEST_ID = text("SELECT max(id) FROM transfers")
 # Serializes the creation of checkpoints. No other advisory lock may use the number 5300.
 _LOCK_CREATION = text("SELECT pg_advisory_xact_lock(5300)")
-_DISABLE_TIMEOUT = text("SET LOCAL statement_timeout = 0")
 
 _LIST_CHECKPOINTS = text(
     """
@@ -158,7 +157,7 @@ def _content_errors(connection: Connection, checkpoint: Checkpoint, after_id: in
 
 def _create(connection: Connection, through_id: int) -> Checkpoint | None:
     connection.execute(_LOCK_CREATION)
-    connection.execute(_DISABLE_TIMEOUT)
+    disable_timeouts(connection)
     checkpoints = list_checkpoints(connection)
     newest_checkpoint = checkpoints[-1] if checkpoints else None
     after_id, previous_sha256 = (

@@ -6,16 +6,18 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from livebackend.config.errors import SettingsError
-from livebackend.database.engine import Database
+from livebackend.core.errors import CommitOutcomeUnknown
+from livebackend.database.engine import Database, is_connection_lost
 from livebackend.database.migrations import MigrationsMissing, UnsupportedSchema, check_migrated
 
 CHECK_TIMEOUT_S = 2.0
@@ -38,6 +40,17 @@ _READ_CONNECTION_LIMIT = text(
     )
     """
 )
+# The checks of the database together take a few milliseconds, and each client can request them.
+_DATABASE_CHECK_INTERVAL_S = 0.5
+# Writes a temporary file of about 0.5 MB and a WAL record, and changes no table. PostgreSQL deletes
+# the file at once. The COMMIT waits for the disk, but not for the standby: reads work without it.
+# As one string, the statements are one transaction, also in autocommit mode.
+_WRITE_PROBE = """
+    SET LOCAL work_mem = '64kB';
+    SET LOCAL synchronous_commit = local;
+    SELECT count(*) FROM generate_series(1, 20000);
+    SELECT pg_logical_emit_message(true, 'livebackend', '')
+"""
 _MIGRATE_REMEDY = "Run `livebackend migrate` with the same ini file."
 
 Check = Callable[[], None]
@@ -111,27 +124,60 @@ class ReadinessProbe:
         return None
 
 
-def readiness_checks(database: Database, *, data_dir: Path) -> dict[str, Check]:
-    """Return the readiness checks of a server; `database` must have its own pool.
+def readiness_checks(
+    database: Database, *, request_database: Database, data_dir: Path
+) -> dict[str, Check]:
+    """Return the readiness checks of a server.
 
+    `database` must have its own pool; requests use the pool of `request_database`.
     Free disk space is not checked: clients can use it up by uploads, and only uploads need it.
     """
     return {
-        "database": lambda: check_database(database),
+        "database": RecentCheck(lambda: check_database(database), _DATABASE_CHECK_INTERVAL_S),
+        "connections": lambda: check_pool(request_database),
         "migrations": lambda: check_migrations(database),
         "disk": lambda: check_writable(data_dir),
     }
 
 
+class RecentCheck:
+    """Runs a check again only if its last result is older than `max_age_s`."""
+
+    def __init__(
+        self, check: Check, max_age_s: float, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._check = check
+        self._max_age_s = max_age_s
+        self._clock = clock
+        self._checked_at = float("-inf")
+        self._error: CheckFailed | None = None
+
+    def __call__(self) -> None:
+        if self._clock() - self._checked_at > self._max_age_s:
+            self._error = self._run()
+            self._checked_at = self._clock()
+        if self._error:
+            raise self._error
+
+    def _run(self) -> CheckFailed | None:
+        try:
+            self._check()
+        except CheckFailed as error:
+            return error
+        return None
+
+
 def check_database(database: Database) -> None:
-    """Raise CheckFailed if the database is unreachable or read-only."""
+    """Raise CheckFailed if the database is unreachable, is read-only or cannot write."""
     try:
-        with database.engine.connect() as connection:
-            is_read_only = (
-                connection.execute(text("SHOW transaction_read_only")).scalar_one() == "on"
-            )
-    except (DBAPIError, PoolTimeout) as error:
+        is_read_only = database.run(_write_unless_read_only)
+    except (DBAPIError, PoolTimeout, CommitOutcomeUnknown) as error:
         reason = str(getattr(error, "orig", error)).strip().partition("\n")[0]
+        if not is_connection_lost(error):
+            raise CheckFailed(
+                f"PostgreSQL cannot write: {reason}",
+                remedy="Check the free disk space and the log of PostgreSQL.",
+            ) from None
         raise CheckFailed(
             f"PostgreSQL cannot be reached: {reason}",
             remedy="Check that PostgreSQL runs, and the host, user and password in database.url.",
@@ -139,6 +185,19 @@ def check_database(database: Database) -> None:
     if is_read_only:
         raise CheckFailed(
             "PostgreSQL is read-only", remedy="Point database.url to the primary, not to a standby."
+        )
+
+
+def check_pool(database: Database) -> None:
+    """Raise CheckFailed if requests get no connection of the pool."""
+    if not database.availability.is_available:
+        raise CheckFailed(
+            "PostgreSQL does not respond", remedy="Check that PostgreSQL and the network work."
+        )
+    if database.pool.is_stuck:
+        raise CheckFailed(
+            "all database connections are in use by slow requests",
+            remedy="Look for locks and slow statements in pg_stat_activity.",
         )
 
 
@@ -228,12 +287,15 @@ def database_ahead_s(database: Database, clock: Callable[[], float]) -> float | 
     Returns None if the database is unavailable; the database check reports that.
     """
     try:
-        with database.engine.connect() as connection:
-            query_start_s = clock()
-            database_time_s: float = connection.execute(_READ_CLOCK).scalar_one()
-            return database_time_s - (query_start_s + clock()) / 2
+        return database.run_autocommit(partial(_measure_ahead_s, clock=clock))
     except (DBAPIError, PoolTimeout):
         return None
+
+
+def _measure_ahead_s(connection: Connection, *, clock: Callable[[], float]) -> float:
+    query_start_s = clock()
+    database_time_s: float = connection.execute(_READ_CLOCK).scalar_one()
+    return database_time_s - (query_start_s + clock()) / 2
 
 
 def describe_skew(ahead_s: float) -> str | None:
@@ -241,6 +303,14 @@ def describe_skew(ahead_s: float) -> str | None:
     if abs(ahead_s) <= MAX_CLOCK_SKEW_S:
         return None
     return f"{abs(ahead_s):,.0f} s {'ahead' if ahead_s > 0 else 'behind'}"
+
+
+def _write_unless_read_only(connection: Connection) -> bool:
+    """Write, or return whether the connection is read-only."""
+    if connection.exec_driver_sql("SHOW transaction_read_only").scalar_one() == "on":
+        return True
+    connection.exec_driver_sql(_WRITE_PROBE)
+    return False
 
 
 def _existing_path(folder: Path) -> Path:

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -21,10 +22,12 @@ from livebackend.monitoring import health_checks
 from livebackend.monitoring.health_checks import (
     CheckFailed,
     ReadinessProbe,
+    RecentCheck,
     check_clock,
     check_database,
     check_disk,
     check_migrations,
+    check_pool,
     check_writable,
     readiness_checks,
 )
@@ -32,7 +35,9 @@ from livebackend.monitoring.startup_checks import warn_of_clock_skew
 from tests.support.api import ApiClient, App
 from tests.support.application import PRODUCTION_INI
 from tests.support.pictures import PNG, upload
+from tests.support.postgres_backends import backend_pid, terminate_backend
 from tests.support.servers import Server, hardened_settings, running_server
+from tests.support.waiting import wait_until
 
 
 def failing_check() -> None:
@@ -78,7 +83,9 @@ def test_hanging_check_uses_one_thread_and_does_not_delay_other_checks() -> None
 
 
 def test_all_checks_pass_on_a_working_server(database: Database, tmp_path: Path) -> None:
-    checks = readiness_checks(database, data_dir=tmp_path / "not there yet")
+    checks = readiness_checks(
+        database, request_database=database, data_dir=tmp_path / "not there yet"
+    )
     assert ReadinessProbe(checks).run() == ({}, {})
     assert list(tmp_path.iterdir()) == []
 
@@ -100,6 +107,42 @@ class TestDatabaseCheck:
         finally:
             standby.close()
 
+    def test_lost_connections_of_the_pool_are_replaced(
+        self, database: Database, database_url: str
+    ) -> None:
+        probe_database = Database(database_url, pool_size=2)
+        with probe_database.engine.connect() as connection:
+            pids = [backend_pid(connection)]
+            with probe_database.engine.connect() as other_connection:
+                pids.append(backend_pid(other_connection))
+        for pid in pids:
+            terminate_backend(pid, database)
+        check_database(probe_database)
+        check_migrations(probe_database)
+        probe_database.close()
+
+    @pytest.mark.parametrize("autocommit", [True, False])
+    def test_database_that_cannot_write_files_fails(
+        self, *, autocommit: bool, new_database: Callable[[str], str], worker_id: str
+    ) -> None:
+        name = f"full_{worker_id}"
+        database = Database(new_database(name), autocommit=autocommit)
+        check_database(database)
+        database.execute_one(text(f"ALTER DATABASE {name} SET temp_file_limit = 64"))
+        database.engine.dispose()
+        with pytest.raises(CheckFailed, match="PostgreSQL cannot write: temporary file size"):
+            check_database(database)
+        database.close()
+
+    def test_check_changes_no_table(self, database: Database) -> None:
+        size_of_tables = text(
+            "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind IN ('r', 't')"
+        )
+        size_bytes = database.execute_one(size_of_tables)
+        for _ in range(20):
+            check_database(database)
+        assert database.execute_one(size_of_tables) == size_bytes
+
     def test_schema_without_migrations_fails(
         self, new_database: Callable[[str], str], worker_id: str
     ) -> None:
@@ -108,6 +151,49 @@ class TestDatabaseCheck:
         with pytest.raises(CheckFailed, match="out of date"):
             check_migrations(empty_database)
         empty_database.close()
+
+
+class TestPoolCheck:
+    def test_stuck_pool_fails(self, database_url: str) -> None:
+        database = Database(database_url, pool_size=1)
+        check_pool(database)
+        with database.engine.connect():
+            wait_until(lambda: database.pool.is_stuck, 20, "the pool to be stuck")
+            with pytest.raises(CheckFailed, match="all database connections are in use"):
+                check_pool(database)
+        wait_until(lambda: not database.pool.is_stuck, 20, "the pool to recover")
+        check_pool(database)
+        database.close()
+
+    def test_database_that_does_not_respond_fails_until_another_pool_connects(
+        self, database_url: str
+    ) -> None:
+        database = Database(database_url, pool_size=1)
+        database.availability.record_silence(since=time.monotonic())
+        with pytest.raises(CheckFailed, match="PostgreSQL does not respond"):
+            check_pool(database)
+        probe_database = database.with_own_pool(1)
+        check_database(probe_database)
+        check_pool(database)
+        probe_database.close()
+        database.close()
+
+
+class TestRecentCheck:
+    @pytest.mark.parametrize("fails", [True, False])
+    def test_result_is_used_again_until_it_is_too_old(self, *, fails: bool) -> None:
+        times, runs = iter([0.0, 0.0, 0.4, 0.6, 0.6]), []
+
+        def check() -> None:
+            runs.append(1)
+            if fails:
+                raise CheckFailed("it is broken", remedy="Fix it.")
+
+        recent_check = RecentCheck(check, 0.5, clock=lambda: next(times))
+        for expected_runs in (1, 1, 2):
+            with pytest.raises(CheckFailed) if fails else nullcontext():
+                recent_check()
+            assert len(runs) == expected_runs
 
 
 class TestDiskCheck:

@@ -1,11 +1,13 @@
 """A PostgreSQL server that a test can kill and restart at the same address."""
 
 import fcntl
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote
@@ -99,6 +101,20 @@ class Node:
         # process now has this id.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         (self.socket_folder / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop all processes of the server during the `with` block, without ending them."""
+        pids = _process_tree(self._process.pid)
+        _signal_all(pids, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal_all(pids, signal.SIGCONT)
+
+    @property
+    def socket(self) -> Path:
+        return self.socket_folder / f".s.PGSQL.{PORT}"
 
     @property
     def url(self) -> str:
@@ -201,6 +217,17 @@ class Node:
 
     def _is_replicating(self) -> bool:
         return bool(self.query("SELECT 1 FROM pg_stat_wal_receiver"))
+
+
+def _process_tree(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(int(child) for child in children)]
+
+
+def _signal_all(pids: Sequence[int], signal_number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal_number)
 
 
 def create_data_directory(folder: Path, *, migrated: bool = True) -> ServerAccount:
