@@ -23,6 +23,7 @@ class PostgresProxy:
         self.target = target
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
+        self._connection_count = 0
         self._sockets: list[socket.socket] = []
         self._forwards_new_connections = True
         self._silent_connections: set[socket.socket] = set()
@@ -32,6 +33,11 @@ class PostgresProxy:
     def url(self) -> str:
         """SQLAlchemy URL of the application's database."""
         return f"postgresql+psycopg2://{USER}@127.0.0.1:{self.port}/{DATABASE}"
+
+    @property
+    def connection_count(self) -> int:
+        """The number of connections that were opened so far."""
+        return self._connection_count
 
     def silence_open_connections(self) -> None:
         """Stop forwarding on all open connections; new connections work."""
@@ -61,6 +67,7 @@ class PostgresProxy:
             while True:
                 client, _ = self._listener.accept()
                 self._sockets.append(client)
+                self._connection_count += 1
                 if self._forwards_new_connections:
                     self._connect(client)
                 else:
