@@ -1,12 +1,16 @@
 """Detection of a PostgreSQL server that does not respond."""
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import TypeVar
 
 import psycopg2
 from sqlalchemy.exc import OperationalError
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class DatabaseUnavailable(OperationalError):
@@ -34,23 +38,28 @@ class Availability:
 
     def record_response(self) -> None:
         self._responded_at = self._clock()
-        self.is_available = True
+        if not self.is_available:
+            self.is_available = True
+            log.warning("database: PostgreSQL responds again")
 
     def record_silence(self, *, since: float) -> None:
         """Record that PostgreSQL did not respond to a call that began at `since`."""
         if self._responded_at < since:
             self.connections_valid_from = self._clock()
-            self.is_available = False
+            if self.is_available:
+                self.is_available = False
+                log.error("database: PostgreSQL does not respond, calls fail until it does")
 
-    @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Raise DatabaseUnavailable if PostgreSQL does not respond, except for the testing call."""
+    def call(self, work: Callable[[], T]) -> T:
+        """Call `work` and return its result.
+
+        Raises DatabaseUnavailable if PostgreSQL does not respond and another call tests it.
+        """
         if self.is_available:
-            yield
-            return
+            return work()
         if not self._testing.acquire(blocking=False):
             raise DatabaseUnavailable("PostgreSQL does not respond")
         try:
-            yield
+            return work()
         finally:
             self._testing.release()

@@ -5,21 +5,24 @@ acknowledged, but a kernel also acknowledges packets to a frozen process. libpq 
 timeout for a response.
 """
 
+import logging
 import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DisconnectionError
 
 from livebackend.core.request_context import database_budget
 from livebackend.database.availability import Availability, DatabaseUnavailable
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 _CHECK_INTERVAL_S = 0.25
 # A pool is stuck while all of its connections are in use for longer than this.
@@ -36,13 +39,12 @@ _NO_DEADLINE = float("inf")
 _call_deadline: ContextVar[float] = ContextVar("call_deadline", default=_NO_DEADLINE)
 
 
-@contextmanager
-def deadline_after(timeout_s: float) -> Iterator[float]:
-    """Set the deadline of the database calls in the `with` block, and yield it.
+def call_with_deadline(work: Callable[[float], T], timeout_s: float) -> T:
+    """Call `work` with the deadline of its database calls, and return its result.
 
     The deadline is a time.monotonic() value. In a request, it is not later than the request's
-    budget allows, and the duration of the block is subtracted from the budget. In nested blocks,
-    the earliest deadline applies. Raises DatabaseUnavailable if no time remains.
+    budget allows, and the duration of the call is subtracted from the budget. In nested calls, the
+    earliest deadline applies. Raises DatabaseUnavailable if no time remains.
     """
     started_at = time.monotonic()
     budget = database_budget.get()
@@ -54,7 +56,7 @@ def deadline_after(timeout_s: float) -> Iterator[float]:
         raise DatabaseUnavailable("the request has waited too long for PostgreSQL")
     token = _call_deadline.set(deadline)
     try:
-        yield deadline
+        return work(deadline)
     finally:
         _call_deadline.reset(token)
         if budget is not None and outer_deadline == _NO_DEADLINE:
@@ -118,6 +120,7 @@ class WatchedPool:
         return max(_MIN_CONNECT_TIMEOUT_S, int(remaining_s / host_count))
 
     def _watch_opened(self, connection: Any, record: Any) -> None:
+        _watchdog.start()
         record.info[_SOCKET] = _SocketCopy.of(connection)
         record.info[_OPENED_AT] = time.monotonic()
         self._watch(record)
@@ -169,8 +172,7 @@ class _SocketCopy(socket.socket):
         self.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Use:
+class _Use(NamedTuple):
     """The use of a connection since `started_at`, which must end before `deadline`."""
 
     pool: WatchedPool
@@ -193,14 +195,17 @@ class _Watchdog:
     def watch(self, connection_socket: _SocketCopy, use: _Use) -> None:
         with self._lock:
             self._uses[connection_socket] = use
-            # The thread does not exist in a process that was forked.
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self.run, name="database", daemon=True)
-                self._thread.start()
 
     def unwatch(self, connection_socket: _SocketCopy) -> None:
         with self._lock:
             self._uses.pop(connection_socket, None)
+
+    def start(self) -> None:
+        """Start the thread, unless it runs in this process."""
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self.run, name="database", daemon=True)
+                self._thread.start()
 
     def run(self) -> None:
         """Check all connections in use until `close` is called."""
@@ -221,6 +226,8 @@ class _Watchdog:
                 use.pool.availability.record_silence(since=use.started_at)
                 with suppress(OSError):  # the connection is already lost
                     connection_socket.shutdown(socket.SHUT_RDWR)
+        if expired:
+            log.warning("database: %s connections shut down, deadline exceeded", len(expired))
         for pool, count in long_uses.items():
             if count >= pool.size:
                 pool.stuck_at = now

@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from livebackend.config.errors import SettingsError
 from livebackend.core.errors import CommitOutcomeUnknown, DomainError
 from livebackend.database.availability import Availability, DatabaseUnavailable
-from livebackend.database.call_deadlines import WatchedPool, deadline_after, remove_deadline
+from livebackend.database.call_deadlines import WatchedPool, call_with_deadline, remove_deadline
 
 T = TypeVar("T")
 
@@ -159,11 +159,10 @@ class Database:
         return self._try(run_statements, tries, retries_conflicts=False)
 
     def _try(self, call: Callable[[], T], tries: int, *, retries_conflicts: bool) -> T:
-        with deadline_after(self._call_timeout_s) as deadline:
+        def call_until(deadline: float) -> T:
             for remaining_tries in reversed(range(tries)):
                 try:
-                    with self.availability.admit():
-                        return call()
+                    return self.availability.call(call)
                 except DBAPIError as error:
                     is_conflict = retries_conflicts and _is_conflict(error)
                     may_retry = is_conflict or _may_reconnect(error)
@@ -171,7 +170,9 @@ class Database:
                         raise
                     if remaining_tries == 1 and not is_conflict:
                         time.sleep(_RECONNECT_PAUSE_S)
-        raise AssertionError("unreachable: the last try returns or raises")
+            raise AssertionError("unreachable: the last try returns or raises")
+
+        return call_with_deadline(call_until, self._call_timeout_s)
 
     def await_replication(self) -> None:
         """Wait until the synchronous standby has all earlier committed transactions.

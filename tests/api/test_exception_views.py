@@ -5,11 +5,13 @@ from typing import Any
 
 import psycopg2
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, NotSupportedError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from livebackend.api import tweens
 from livebackend.container import Services
 from livebackend.core.errors import ServiceUnavailable
+from livebackend.core.request_context import DatabaseBudget
 from livebackend.database.engine import Database
 from tests.support.api import PASSWORD, ApiClient, App, UserClient
 from tests.support.database_state import DatabaseState
@@ -80,6 +82,15 @@ class TestDatabaseFailure:
         (PoolTimeout("the pool is empty"), 503),
         (ServiceUnavailable("the provider", retry_after_s=7), 503),
         (OperationalError("SELECT 1", {}, psycopg2.OperationalError("timeout")), 503),
+        # A standby: "cannot access temporary or unlogged relations during recovery".
+        (
+            NotSupportedError(
+                "SELECT 1", {}, psycopg2.NotSupportedError("x"), connection_invalidated=True
+            ),
+            503,
+        ),
+        (NotSupportedError("SELECT 1", {}, psycopg2.NotSupportedError("a bug")), 500),
+        (IntegrityError("SELECT 1", {}, psycopg2.IntegrityError("a bug")), 500),
         (RuntimeError("a bug"), 500),
         (KeyError("13800000001"), 500),
     ],
@@ -99,6 +110,14 @@ def test_exception_is_rendered_as_a_response_envelope_without_details(
     assert (response.status, response.body) == (status, {"result": "0006", "message": None})
     if status == 503:
         assert response.headers["Retry-After"] == str(getattr(error, "retry_after_s", 1))
+
+
+def test_request_that_has_waited_too_long_for_the_database_is_503(
+    ann: UserClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tweens, "DatabaseBudget", lambda: DatabaseBudget(0))
+    response = ann.post("/list", friendlist="1")
+    assert (response.status, response.result) == (503, "0006")
 
 
 def test_login_and_registration_while_password_hashing_is_busy_return_503(

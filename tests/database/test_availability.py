@@ -45,14 +45,20 @@ def test_one_slow_call_does_not_make_a_responding_database_unavailable(
 
 def test_only_one_call_at_a_time_tests_an_unavailable_database(availability: Availability) -> None:
     availability.record_silence(since=0)
+
+    def call_meanwhile() -> None:
+        with pytest.raises(DatabaseUnavailable):
+            availability.call(pytest.fail)
+
     for _ in range(2):
-        with availability.admit(), pytest.raises(DatabaseUnavailable), availability.admit():
-            pass
+        availability.call(call_meanwhile)
 
 
 def test_response_makes_the_database_available_for_all_calls(availability: Availability) -> None:
     availability.record_silence(since=0)
-    with availability.admit():
+
+    def connect() -> str:
         availability.record_response()
-        with availability.admit(), availability.admit():
-            pass
+        return availability.call(lambda: availability.call(lambda: "done"))
+
+    assert availability.call(connect) == "done"

@@ -111,10 +111,13 @@ class TestFrozenServer:
         with node.frozen():
             with pytest.raises(OperationalError):
                 database.run(select_one)
-            with database.availability.admit():  # as the one call that tests a new connection
+
+            def call_during_the_test() -> None:
                 for pool in (database, other_pool):
                     with pytest.raises(DatabaseUnavailable):
                         pool.run(select_one)
+
+            database.availability.call(call_during_the_test)
         # The connections that were open during the freeze are replaced.
         assert other_pool.run(select_one) == 1
         assert database.availability.is_available
