@@ -29,6 +29,7 @@ from livebackend.ledger.history import CoinHistory
 from livebackend.ledger.reversals import Reversals
 from livebackend.models import CREDIT_SLOTS
 from livebackend.monitoring.database_gate import DatabaseGate
+from livebackend.monitoring.health_checks import CHECK_TIMEOUT_S
 from livebackend.monitoring.metrics import DiskSpaceCollector, LiveRoomsCollector, Metrics
 from livebackend.monitoring.metrics_server import MetricsServer
 from livebackend.monitoring.startup_checks import database_errors, folder_errors
@@ -70,8 +71,6 @@ from livebackend.storage.reencoding import ReencodingPictureStore
 _PROBE_POOL_SIZE = 2
 # The ledger writer has a connection of its own.
 _LEDGER_CONNECTIONS = 1
-# A health check that waits longer has failed.
-_PROBE_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -351,7 +350,7 @@ def build_services(
         metrics=metrics,
         metrics_server=metrics_server,
         database=database,
-        probe_database=database.with_own_pool(_PROBE_POOL_SIZE, call_timeout_s=_PROBE_TIMEOUT_S),
+        probe_database=database.with_own_pool(_PROBE_POOL_SIZE, call_timeout_s=CHECK_TIMEOUT_S),
         database_gate=DatabaseGate(database, migrates=settings.database_migrate),
         gateways=gateways,
         ledger_writer=ledger_writer,

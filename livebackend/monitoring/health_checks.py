@@ -20,7 +20,10 @@ from livebackend.core.errors import CommitOutcomeUnknown
 from livebackend.database.engine import Database, is_connection_lost
 from livebackend.database.migrations import MigrationsMissing, UnsupportedSchema, check_migrated
 
-CHECK_TIMEOUT_S = 2.0
+CHECK_TIMEOUT_S = 1.5
+# Time for warning checks after the other checks have ended. The results of these would be outdated
+# if a hanging warning check delayed the response further.
+_WARNING_TIMEOUT_S = 0.2
 # A larger difference between two clocks makes login tokens expire too early or too late.
 MAX_CLOCK_SKEW_S = 30.0
 CLOCK_REMEDY = (
@@ -72,7 +75,7 @@ class ProbeResult(NamedTuple):
 
 
 class ReadinessProbe:
-    """Runs checks concurrently and waits at most `timeout_s` for all of them.
+    """Runs checks concurrently and waits at most `timeout_s` for them, and shortly for warnings.
 
     A check that hangs (on a network disk, for example) occupies only one thread, even if many
     requests need its result. The server can serve requests although a check of `warning_checks`
@@ -98,12 +101,15 @@ class ReadinessProbe:
             if name not in self._running or self._running[name].done():
                 self._running[name] = self._submit(check)
         future_by_check_name = dict(self._running)
-        wait(future_by_check_name.values(), self._timeout_s)
+        warning_futures = [future_by_check_name[name] for name in self._warning_names]
+        wait(set(future_by_check_name.values()).difference(warning_futures), self._timeout_s)
+        wait(warning_futures, _WARNING_TIMEOUT_S)
         result = ProbeResult({}, {})
         for name, future in future_by_check_name.items():
-            if message := self._message(future):
-                messages = result.warnings if name in self._warning_names else result.failures
-                messages[name] = message
+            is_warning = name in self._warning_names
+            timeout_s = _WARNING_TIMEOUT_S if is_warning else self._timeout_s
+            if message := _message(future, timeout_s):
+                (result.warnings if is_warning else result.failures)[name] = message
         return result
 
     def _submit(self, check: Check) -> Future[None]:
@@ -113,15 +119,6 @@ class ReadinessProbe:
             future: Future[None] = Future()
             future.set_exception(CheckFailed(f"the check did not start: {error}", remedy=""))
             return future
-
-    def _message(self, future: Future[None]) -> str | None:
-        if not future.done():
-            return f"the check did not end within {self._timeout_s:g} s"
-        try:
-            future.result()
-        except CheckFailed as error:
-            return str(error)
-        return None
 
 
 def readiness_checks(
@@ -316,3 +313,13 @@ def _write_unless_read_only(connection: Connection) -> bool:
 def _existing_path(folder: Path) -> Path:
     """Return the folder, or its nearest parent that exists."""
     return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _message(future: Future[None], timeout_s: float) -> str | None:
+    if not future.done():
+        return f"the check did not end within {timeout_s:g} s"
+    try:
+        future.result()
+    except CheckFailed as error:
+        return str(error)
+    return None

@@ -55,6 +55,26 @@ def test_failed_warning_check_is_a_warning_and_not_a_failure() -> None:
     assert readiness.run() == ({}, {"other": "it is broken"})
 
 
+def test_hanging_warning_check_does_not_hide_the_results_of_other_checks() -> None:
+    release_event = threading.Event()
+    readiness = ReadinessProbe(
+        {"one": failing_check},
+        warning_checks={"other": lambda: _wait(release_event)},
+        timeout_s=60,
+    )
+    # Without its own time limit, the warning check would delay the result for a minute.
+    result = readiness.run()
+    release_event.set()
+    assert result == (
+        {"one": "it is broken"},
+        {"other": "the check did not end within 0.2 s"},
+    )
+
+
+def _wait(release_event: threading.Event) -> None:
+    release_event.wait(60)
+
+
 def test_hanging_check_uses_one_thread_and_does_not_delay_other_checks() -> None:
     release_event, started = threading.Event(), []
 
