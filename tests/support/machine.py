@@ -22,7 +22,8 @@ from tests.support.application import DEVELOPMENT_INI
 ROOT = DEVELOPMENT_INI.parent
 RELOCATED_PATHS = (
     *("/etc/livebackend", "/etc/nginx", "/etc/systemd/system", "/opt/livebackend"),
-    *("/run/livebackend", "/var/backups/livebackend", "/var/lib/livebackend"),
+    *("/run/livebackend", "/run/lock", "/run/nginx.pid"),
+    *("/var/backups/livebackend", "/var/lib/livebackend"),
 )
 # These settings replace the settings without a value in livebackend.env. They select gateways that
 # need no access keys.
@@ -39,13 +40,14 @@ LIVEBACKEND_PASSWORDS_COST=4
 LIVEBACKEND_PASSWORDS_MAX_CONCURRENT=4
 """
 _NGINX_CONF = """\
-daemon on; worker_processes 1; pid nginx.pid; error_log error.log warn;
-events {{ worker_connections 1024; }}
+daemon on; worker_processes 1; pid {root}/run/nginx.pid; error_log error.log warn;
+worker_rlimit_nofile 32768;
+events {{ worker_connections 16384; }}
 http {{
     access_log off;
     client_body_temp_path body; proxy_temp_path proxy;
     fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-    include {conf}/conf.d/*.conf;
+    include {root}/etc/nginx/conf.d/*.conf;
 }}
 """
 
@@ -72,9 +74,9 @@ class Machine:
         self.programs = root / "programs"
         for folder in ("etc/nginx/conf.d", "etc/systemd/system", "etc/livebackend/tls", "nginx"):
             (root / folder).mkdir(parents=True)
-        for folder in ("run/livebackend", "var/lib/livebackend", "programs"):
+        for folder in ("run/livebackend", "run/lock", "var/lib/livebackend", "programs"):
             (root / folder).mkdir(parents=True)
-        (root / "etc/nginx/nginx.conf").write_text(_NGINX_CONF.format(conf=root / "etc/nginx"))
+        (root / "etc/nginx/nginx.conf").write_text(_NGINX_CONF.format(root=root))
         self._create_certificate()
         self._create_programs()
         self._copy_checkout()
@@ -106,7 +108,7 @@ class Machine:
     @property
     def nginx_is_running(self) -> bool:
         # An empty pid file does not show that nginx runs: `nginx -t` creates one and exits.
-        pid_file = self.root / "nginx/nginx.pid"
+        pid_file = self.root / "run/nginx.pid"
         return pid_file.exists() and bool(pid_file.read_text())
 
     def stop(self) -> None:

@@ -1,6 +1,6 @@
-"""Fake systemctl: starts and stops the services of the unit files below ROOT.
+"""Fake systemctl: starts, stops and enables the services of the unit files below ROOT.
 
-Usage: systemctl.py ROOT ACTION UNIT…
+Usage: systemctl.py ROOT ACTION [--now] [--quiet] UNIT…
 """
 
 import os
@@ -37,11 +37,21 @@ def pid_file(name: str) -> Path:
     return root / f"run/{name}.pid"
 
 
+def enabled_file(name: str) -> Path:
+    """Return the file that exists while the unit is enabled."""
+    return root / f"run/{name}.enabled"
+
+
+def is_active(name: str) -> bool:
+    return pid_file(name).exists() and not has_exited(int(pid_file(name).read_text()))
+
+
 def stop(name: str) -> None:
     if not pid_file(name).exists():
         return
     pid = int(pid_file(name).read_text())
-    os.kill(pid, signal.SIGTERM)
+    if not has_exited(pid):
+        os.kill(pid, signal.SIGTERM)
     for _ in range(STOP_TIMEOUT_S * 50):
         if has_exited(pid):
             pid_file(name).unlink()
@@ -58,6 +68,8 @@ def has_exited(pid: int) -> bool:
 
 
 def start(name: str) -> None:
+    if is_active(name):
+        return
     command, environment = read_unit(name)
     with (root / f"run/{name}.log").open("ab") as log:
         process = subprocess.Popen(
@@ -72,14 +84,28 @@ def start(name: str) -> None:
     pid_file(name).write_text(str(process.pid))
 
 
+def change_server(name: str) -> None:
+    if action == "is-active" and not is_active(name):
+        sys.exit(3)
+    if action == "enable":
+        enabled_file(name).touch()
+    if action == "disable":
+        enabled_file(name).unlink(missing_ok=True)
+    if action in ("stop", "restart"):
+        stop(name)
+    if action in ("start", "restart") or (action == "enable" and "--now" in arguments):
+        start(name)
+
+
+def start_or_reload_nginx() -> None:
+    nginx_pid_file = root / "run/nginx.pid"
+    is_running = nginx_pid_file.exists() and nginx_pid_file.read_text()
+    command = [str(root / "programs/nginx"), *(["-s", "reload"] if is_running else [])]
+    sys.exit(subprocess.run(command, check=False).returncode)
+
+
 for name in [argument for argument in arguments if not argument.startswith("--")]:
     if name.startswith("livebackend@"):
-        if action in ("stop", "restart"):
-            stop(name)
-        if action in ("start", "restart", "enable"):
-            start(name)
+        change_server(name)
     elif name == "nginx":
-        nginx_pid_file = root / "nginx/nginx.pid"
-        is_running = nginx_pid_file.exists() and nginx_pid_file.read_text()
-        command = [str(root / "programs/nginx"), *(["-s", "reload"] if is_running else [])]
-        subprocess.run(command, check=True)
+        start_or_reload_nginx()
