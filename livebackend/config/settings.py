@@ -217,6 +217,11 @@ class Settings(BaseModel):
         le=60,
         description="seconds that open requests have to finish when the server stops",
     )
+    server_allow_direct_clients: bool = Field(
+        False,
+        description="allow `livebackend serve` on a public address without `http.trusted_proxies`;"
+        " a few slow clients can then block the server",
+    )
     # The `allow_…` settings precede the settings that need them, because a validator sees only the
     # fields above its own field.
     secrets_allow_insecure: bool = Field(

@@ -433,3 +433,24 @@ class TestStart:
         assert result.exit_code == 1
         assert "  server.threads: " in result.stderr
         assert "  database.url: " in result.stderr
+
+    @pytest.mark.parametrize(
+        ("changed_settings", "message"),
+        [
+            ({}, "host: clients on the internet can reach 8.8.8.8"),
+            ({"http.trusted_proxies": "10.0.0.1"}, "host, port: cannot listen on 8.8.8.8"),
+            ({"server.allow_direct_clients": "true"}, "host, port: cannot listen on 8.8.8.8"),
+        ],
+    )
+    def test_public_address_needs_a_trusted_proxy_or_a_permission(
+        self, changed_settings: dict[str, str], message: str, settings: dict[str, str]
+    ) -> None:
+        environment = {
+            environment_variable(name): value
+            for name, value in (settings | changed_settings).items()
+        }
+        result = CliRunner(env=environment).invoke(
+            main, ["serve", str(DEVELOPMENT_INI), "--host", "8.8.8.8"]
+        )
+        assert result.exit_code == 1
+        assert message in result.stderr
