@@ -23,7 +23,7 @@ UV = uv==0.13.9
 # With HOST=0.0.0.0, clients need another address: the first one of this machine.
 PUBLIC_URL = $(if $(filter 0.0.0.0,$(HOST)),LIVEBACKEND_HTTP_PUBLIC_URL=$${LIVEBACKEND_HTTP_PUBLIC_URL:-http://$$(hostname -I | cut -d' ' -f1):$(PORT)})
 
-.PHONY: help run test test-fast media-test browser-test deployment-test screenshots test-previous-release ledger-crash-test crash-test mutants mutate-pictures bench bench-attacks bench-ledger bench-ledger-scale profile install lock client docs lint format types imports clean
+.PHONY: help run test test-fast media-test browser-test deployment-test screenshots test-previous-release ledger-crash-test crash-test chaos mutants mutate-pictures bench bench-attacks bench-ledger bench-ledger-scale profile install lock client docs lint format types imports clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -51,6 +51,10 @@ ledger-crash-test: .venv/installed-development ## kill servers and databases und
 # crash-test needs nginx and openssl.
 crash-test: .venv/installed-development ## crash a server at each step of some operations, and check the database
 	@exec $(IN_VENV) tests.crashes --runs $(RUNS) $(ARGS)
+
+# chaos needs nginx, openssl, curl, a C compiler, and root for the rows with a full disk.
+chaos: .venv/installed-development ## inject faults into servers under load; no request may be lost (ARGS=--short: 4 minutes)
+	@exec $(IN_VENV) tests.chaos $(ARGS)
 
 mutants: .venv/installed-development ## insert errors into the ledger; a test must fail for each error
 	@exec $(IN_VENV) tests.mutants $(ARGS)

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import psycopg2
 
+from bench.machine import process_tree
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
 from livebackend.development.embedded_postgres import (
@@ -54,8 +55,12 @@ class Node:
         account: ServerAccount,
         *,
         durable: bool = False,
+        tcp_port: int | None = None,
     ) -> None:
-        """Prepare a node without starting it; `durable` sets fsync to on."""
+        """Prepare a node without starting it; `durable` sets fsync to on.
+
+        With `tcp_port`, clients connect to this port of 127.0.0.1, without a password.
+        """
         self.name = name
         self.data = folder / name
         self.socket_folder = socket_root / name
@@ -68,15 +73,17 @@ class Node:
         self._lock_file = folder / f"{name}.node_lock"
         self._lock_file.touch()
         self._is_durable = durable
+        self._tcp_port = tcp_port
+        self.port = tcp_port or PORT
         self._process: Any = None
         self._primary_conninfo = ""
 
     def start(self) -> None:
         """Start the server and wait until it accepts queries."""
         settings = {
-            "listen_addresses": "",
+            "listen_addresses": "127.0.0.1" if self._tcp_port else "",
             "unix_socket_directories": str(self.socket_folder),
-            "port": str(PORT),
+            "port": str(self.port),
             "max_connections": "200",
             "wal_retrieve_retry_interval": "100ms",
             "fsync": "on" if self._is_durable else "off",
@@ -100,33 +107,48 @@ class Node:
         # The killed server left its process id in these files. PostgreSQL does not start if another
         # process now has this id.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
-        (self.socket_folder / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
+        (self.socket_folder / f".s.PGSQL.{self.port}.lock").unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """Stop the server as `systemctl stop postgresql` does: it closes all connections."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(WAIT_S)
+        self._process = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Stop all processes of the server during the `with` block, without ending them."""
-        pids = _process_tree(self._process.pid)
-        _signal_all(pids, signal.SIGSTOP)
+        """Stop the execution of all processes of the server during the `with` block."""
+        # The main process stops first, so that it starts no further process.
+        main_pid = self._process.pid
+        os.kill(main_pid, signal.SIGSTOP)
+        child_pids = process_tree(main_pid)[1:]
+        _send_signal(child_pids, signal.SIGSTOP)
         try:
             yield
         finally:
-            _signal_all(pids, signal.SIGCONT)
+            _send_signal([*child_pids, main_pid], signal.SIGCONT)
 
     @property
     def socket(self) -> Path:
-        return self.socket_folder / f".s.PGSQL.{PORT}"
+        return self.socket_folder / f".s.PGSQL.{self.port}"
 
     @property
     def url(self) -> str:
         """SQLAlchemy URL of the application's database."""
+        if self._tcp_port:
+            return f"postgresql+psycopg2://{USER}@127.0.0.1:{self.port}/{DATABASE}"
         quoted_folder = quote(str(self.socket_folder))
-        return f"postgresql+psycopg2://{USER}@/{DATABASE}?host={quoted_folder}&port={PORT}"
+        return f"postgresql+psycopg2://{USER}@/{DATABASE}?host={quoted_folder}&port={self.port}"
 
     def query(self, sql: str, *values: object) -> list[Any]:
         """Execute a statement on a new connection; return its rows."""
         connection = psycopg2.connect(
             host=str(self.socket_folder),
-            port=PORT,
+            port=self.port,
             user=USER,
             dbname=DATABASE,
             connect_timeout=5,
@@ -148,7 +170,11 @@ class Node:
             shutil.rmtree(self.data)
         self.data.mkdir(mode=0o700)
         self._account.own(self.data)
-        source_options = [f"--host={primary.socket_folder}", f"--port={PORT}", f"--username={USER}"]
+        source_options = [
+            f"--host={primary.socket_folder}",
+            f"--port={primary.port}",
+            f"--username={USER}",
+        ]
         target_options = [f"--pgdata={self.data}", "--write-recovery-conf", "--checkpoint=fast"]
         slot_options = ["--create-slot", f"--slot={self.name}"]
         backup_process = self._launch(
@@ -219,14 +245,9 @@ class Node:
         return bool(self.query("SELECT 1 FROM pg_stat_wal_receiver"))
 
 
-def _process_tree(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(int(child) for child in children)]
-
-
-def _signal_all(pids: Sequence[int], signal_number: int) -> None:
+def _send_signal(pids: list[int], signal_number: int) -> None:
     for pid in pids:
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):  # a process that has ended meanwhile
             os.kill(pid, signal_number)
 
 

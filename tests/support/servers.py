@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.support.secret_scanner import find_leaks
 
@@ -87,9 +88,19 @@ def free_port() -> int:
 
 
 def start_server(
-    port: int, ini: Path, folder: Path, changed_settings: Mapping[str, str], *, pserve: bool = False
+    port: int,
+    ini: Path,
+    folder: Path,
+    changed_settings: Mapping[str, str],
+    *,
+    pserve: bool = False,
+    variables: Mapping[str, str] = MappingProxyType({}),
+    stderr: int | None = None,
 ) -> tuple[Server, subprocess.Popen[bytes]]:
-    """Start a server without waiting until it accepts connections."""
+    """Start a server without waiting until it accepts connections.
+
+    It gets the environment `variables` too. `stderr` replaces the log file, as in subprocess.Popen.
+    """
     # bcrypt's lowest cost saves time. Parallel servers cannot all listen on one metrics port.
     settings = {
         "passwords.cost": "4",
@@ -97,15 +108,21 @@ def start_server(
         "data.dir": str(folder),
         **changed_settings,
     }
-    environment = os.environ | {
-        f"LIVEBACKEND_{name.upper().replace('.', '_')}": settings[name] for name in settings
-    }
+    environment = (
+        os.environ
+        | {f"LIVEBACKEND_{name.upper().replace('.', '_')}": settings[name] for name in settings}
+        | dict(variables)
+    )
     serve_command = ["livebackend.cli", "serve", str(ini), f"--port={port}"]
     command = ["pyramid.scripts.pserve", str(ini), f"port={port}"] if pserve else serve_command
     log_path = folder / f"server-{port}.log"
     with log_path.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command], env=environment, cwd=folder, stdout=log, stderr=log
+            [sys.executable, "-m", *command],
+            env=environment,
+            cwd=folder,
+            stdout=log,
+            stderr=log if stderr is None else stderr,
         )
     return Server(port, log_path, process), process
 

@@ -1,0 +1,73 @@
+"""Command line of `make chaos`."""
+
+import signal
+import time
+
+import click
+
+from tests.chaos import (
+    database_faults,
+    full_disk,
+    kills,
+    local_resources,
+    migration,
+    normal,
+    providers,
+    restarts,
+    slow_clients,
+)
+from tests.chaos.rows import Row, Scale, Skipped
+from tests.chaos.site import Site, running_site
+from tests.chaos.table import print_head, print_row, print_skipped
+
+ROWS: list[Row] = [
+    *normal.ROWS,
+    *restarts.ROWS,
+    *kills.ROWS,
+    *database_faults.ROWS,
+    *full_disk.ROWS,
+    *local_resources.ROWS,
+    *providers.ROWS,
+    *slow_clients.ROWS,
+    *migration.ROWS,
+]
+
+
+@click.command()
+@click.option("--short", is_flag=True, help="Run a shorter form of each row, under 4 minutes.")
+@click.option("--only", default="", help="Run only the rows whose names contain this text.")
+@click.option("--list", "list_only", is_flag=True, help="List the rows.")
+def main(*, short: bool, only: str, list_only: bool) -> None:
+    """Inject faults under load; print one row for each, and exit with 1 if a limit is exceeded."""
+    rows = [row for row in ROWS if only in row.name]
+    if list_only:
+        click.echo("\n".join(row.name for row in rows))
+        return
+    # The processes are also stopped if this process is stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    started_at = time.monotonic()
+    print_head()
+    with running_site() as site:
+        failed_count = sum(not run_row(site, row, Scale(is_short=short)) for row in rows)
+    click.echo(f"{len(rows)} rows, {failed_count} failed, {time.monotonic() - started_at:.0f} s")
+    raise SystemExit(1 if failed_count else 0)
+
+
+def run_row(site: Site, row: Row, scale: Scale) -> bool:
+    """Observe a row and print it; return whether its limits hold."""
+    try:
+        observation = row.observe(site, scale)
+    except Skipped as skipped:
+        print_skipped(row, str(skipped))
+        return True
+    except Exception as error:  # noqa: BLE001  # a row that fails must not hide the others
+        site.recover()
+        click.echo(f"{row.name:44} FAILED: {error!r:.1000}")
+        return False
+    if end := site.end_of_server():
+        observation.errors.append(end)
+    return print_row(row, observation)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""No fault: many clients with mixed traffic, and the memory of the server."""
+
+import time
+from dataclasses import replace
+
+from bench.machine import memory_mb, process_tree
+from tests.chaos.client import Endpoint
+from tests.chaos.load import Load
+from tests.chaos.observation import Observation, observe
+from tests.chaos.rows import Limits, Row, Scale
+from tests.chaos.site import USER_COUNT, Site
+
+_MAX_MEMORY_GROWTH = 0.03
+
+
+def observe_mixed_traffic(site: Site, scale: Scale) -> Observation:
+    """Send mixed traffic; compare the memory after the first third with that at the end."""
+    memory: list[float] = []
+
+    def run_and_measure() -> None:
+        for pause_s in (scale.pick(20, 8), scale.pick(40, 12)):
+            time.sleep(pause_s)
+            memory.append(memory_mb(process_tree(site.server.pid)))
+
+    load = Load(site.users, Endpoint(site.server.port), USER_COUNT, pause_s=0.6)
+    observation = observe(load, site.postgres.url, run_and_measure, readiness_port=site.server.port)
+    growth = memory[1] / memory[0] - 1
+    memory_text = f"PSS from {memory[0]:.0f} to {memory[1]:.0f} MB, {growth:+.1%}"
+    errors = [f"{memory_text}, limit 3 %"] if growth > _MAX_MEMORY_GROWTH else []
+    return replace(observation, errors=observation.errors + errors, notes=[memory_text])
+
+
+ROWS = [
+    Row(
+        f"{USER_COUNT} clients, mixed traffic",
+        observe_mixed_traffic,
+        Limits(refused=0, agreement_s=0),
+    )
+]

@@ -1,0 +1,160 @@
+"""Runs a fault under load, and derives the figures of its row."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sqlalchemy import text
+
+from livebackend.database.engine import Database
+from livebackend.ledger.audit import audit
+from livebackend.ledger.transfers import client_request_id
+from tests.chaos.classification import Outcome, Result
+from tests.chaos.load import Load
+from tests.chaos.readiness import ReadinessLog
+
+WARM_UP_S = 2.0
+# After a fault, the load continues until all requests were answered for CALM_S.
+_CALM_S, _MAX_RECOVERY_S = 2.5, 20.0
+_AUDIT_TIMEOUT_S = 60
+_END_MARGIN_S = 0.5
+
+_SELECT_TRANSFERS = text(
+    "SELECT actor_id, request_id FROM transfers WHERE kind = 1 AND actor_id = ANY(:actors)"
+)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The results of the requests during a fault, and the errors of the data afterwards."""
+
+    results: list[Result]
+    errors: list[str]
+    started_at: float
+    ended_at: float
+    readiness: ReadinessLog | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def count(self, outcome: Outcome) -> int:
+        return sum(result.outcome is outcome for result in self.results)
+
+    @property
+    def stale_count(self) -> int:
+        return sum(result.stale_count for result in self.results)
+
+    @property
+    def longest_s(self) -> float:
+        return max((result.duration_s for result in self.results), default=0)
+
+    @property
+    def p99_s(self) -> float:
+        """The duration that 99 % of the calls without a login do not exceed."""
+        durations = sorted(r.duration_s for r in self.results if r.operation != "login")
+        return durations[len(durations) * 99 // 100] if durations else 0
+
+    @property
+    def recovery_s(self) -> float:
+        """Seconds from the end of the fault to the last request that was not answered."""
+        return max(0, max(self._failure_times, default=0) - self.ended_at)
+
+    @property
+    def agreement_s(self) -> float | None:
+        """The longest time for which /readyz and the calls contradicted each other.
+
+        It starts with the first failed call and ends with the last 200 during the fault; or it
+        starts with the last failed call and ends with the last status that is not 200.
+        """
+        if self.readiness is None:
+            return None
+        failures = self._failure_times
+        first_failure = min(failures, default=self.ended_at)
+        well_again = max([*failures, self.ended_at])
+        # The database works shortly before `inject` returns.
+        last_bad_time = self.ended_at - _END_MARGIN_S
+        wrongly_ready = [
+            time_s for time_s in self.readiness.times(ready=True) if time_s < last_bad_time
+        ]
+        wrongly_unready = self.readiness.times(ready=False)
+        return max(
+            max(wrongly_ready, default=0) - first_failure,
+            max(wrongly_unready, default=0) - well_again,
+            0,
+        )
+
+    @property
+    def _failure_times(self) -> list[float]:
+        return [r.sent_at for r in self.results if r.outcome is not Outcome.ANSWERED]
+
+    def examples(self, outcome: Outcome) -> list[str]:
+        """Return the most frequent descriptions of an outcome."""
+        details = Counter(result.detail for result in self.results if result.outcome is outcome)
+        return [f"{count} × {detail}" for detail, count in details.most_common(3)]
+
+
+def observe(
+    load: Load,
+    database_url: str,
+    inject: Callable[[], object],
+    *,
+    readiness_port: int | None = None,
+) -> Observation:
+    """Run a load, inject a fault meanwhile, wait for the recovery, and check the gifts.
+
+    The fault lasts as long as `inject` runs.
+    """
+    readiness = ReadinessLog(readiness_port) if readiness_port else None
+    load.start()
+    try:
+        if readiness:
+            readiness.__enter__()
+        time.sleep(WARM_UP_S)
+        started_at = time.monotonic()
+        inject()
+        ended_at = time.monotonic()
+        _await_calm(load, readiness, ended_at)
+    finally:
+        load.stop()
+        if readiness:
+            readiness.__exit__()
+    errors = load.errors + check_gifts(load, database_url)
+    return Observation(load.results, errors, started_at, ended_at, readiness)
+
+
+def _await_calm(load: Load, readiness: ReadinessLog | None, ended_at: float) -> None:
+    while time.monotonic() < ended_at + _MAX_RECOVERY_S:
+        time.sleep(0.1)
+        failures = [
+            r.sent_at + r.duration_s for r in load.results if r.outcome is not Outcome.ANSWERED
+        ]
+        if readiness:
+            failures += readiness.times(ready=False)
+        if time.monotonic() > max([*failures, ended_at]) + _CALM_S:
+            return
+
+
+def check_gifts(load: Load, database_url: str) -> list[str]:
+    """Return the findings of the audit, and the gifts that contradict the ledger."""
+    database = Database(database_url, statement_timeout_s=_AUDIT_TIMEOUT_S)
+    try:
+        return _compare_gifts(load, database) + [
+            f"audit: {finding.check}: {finding.detail}"
+            for finding in audit(database, since_checkpoint=False).findings
+        ]
+    finally:
+        database.close()
+
+
+def _compare_gifts(load: Load, database: Database) -> list[str]:
+    actors = list({gift.sender.coins_id for gift in load.gifts})
+    with database.engine.connect() as connection:
+        rows = connection.execute(_SELECT_TRANSFERS, {"actors": actors})
+        counts = Counter((row.actor_id, row.request_id) for row in rows)
+    errors = []
+    for gift in load.gifts:
+        key = gift.sender.coins_id, client_request_id(gift.sender.coins_id, gift.request_id)
+        if not gift.is_confirmed:
+            errors.append(f"gift {gift.request_id} was never confirmed")
+        elif counts[key] != 1:
+            errors.append(f"confirmed gift {gift.request_id} has {counts[key]} transfers")
+    return errors

@@ -1,0 +1,60 @@
+"""Restarts, during which no request can be lost."""
+
+import time
+
+from tests.chaos.client import Endpoint
+from tests.chaos.load import Load
+from tests.chaos.observation import Observation, observe
+from tests.chaos.proxied import proxied_servers, run_script
+from tests.chaos.rows import Limits, Row, Scale
+from tests.chaos.site import Site
+
+_CLIENT_COUNT = 24
+
+
+def observe_stops(site: Site, scale: Scale) -> Observation:
+    """Stop the server with SIGTERM, and start it again; clients connect to it directly.
+
+    A connection that is refused meanwhile is tried again. A request that the server has accepted
+    must be answered.
+    """
+    port = site.server.port
+
+    def stop_and_start() -> None:
+        for _ in range(scale.pick(10, 2)):
+            site.server.process.terminate()
+            site.server.process.wait(30)
+            site.restart(port)
+            time.sleep(0.5)
+
+    load = Load(site.users, Endpoint(port), _CLIENT_COUNT)
+    return observe(load, site.postgres.url, stop_and_start)
+
+
+def observe_rolling_restarts(site: Site, scale: Scale) -> Observation:
+    return _observe_restart_script(site, scale, server_count=2)
+
+
+def observe_single_server_restarts(site: Site, scale: Scale) -> Observation:
+    return _observe_restart_script(site, scale, server_count=1)
+
+
+def _observe_restart_script(site: Site, scale: Scale, *, server_count: int) -> Observation:
+    """Run deploy/restart several times while clients send requests to nginx."""
+    with proxied_servers(site, server_count=server_count) as (test_machine, endpoint):
+
+        def restart() -> None:
+            for _ in range(scale.pick(5, 1)):
+                run_script(test_machine, "restart")
+                time.sleep(0.5)
+
+        load = Load(site.users, endpoint, _CLIENT_COUNT)
+        return observe(load, site.postgres.url, restart)
+
+
+ROWS = [
+    # During a stop, a login that waits to hash its password is refused.
+    Row("SIGTERM", observe_stops, Limits()),
+    Row("deploy/restart of two servers", observe_rolling_restarts, Limits(refused=0)),
+    Row("deploy/restart of a single server", observe_single_server_restarts, Limits(refused=0)),
+]

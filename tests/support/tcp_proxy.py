@@ -1,0 +1,80 @@
+"""A TCP proxy that can stop forwarding without closing its connections."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+
+@dataclass
+class TcpProxy:
+    """Forwards connections to a port of 127.0.0.1, until `silence` or `replace_host`.
+
+    A silent connection stays open: a client that waits for a response gets none, and no error.
+    """
+
+    target_port: int
+    port: int = field(init=False)
+    _forwards: threading.Event = field(init=False)
+    _sockets: list[socket.socket] = field(default_factory=list)
+    _is_closed: bool = False
+
+    def __post_init__(self) -> None:
+        self._forwards = threading.Event()
+        self._forwards.set()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Forward nothing during the `with` block; then forward what was sent meanwhile."""
+        self._forwards.clear()
+        try:
+            yield
+        finally:
+            self._forwards.set()
+
+    def replace_host(self) -> None:
+        """Make all connections silent for ever; forward those that are opened from now on."""
+        self._forwards.clear()
+        self._forwards = threading.Event()
+        self._forwards.set()
+
+    def close(self) -> None:
+        self._is_closed = True
+        for open_socket in [self._listener, *self._sockets]:
+            with suppress(OSError):
+                open_socket.shutdown(socket.SHUT_RDWR)
+            open_socket.close()
+
+    def _accept(self) -> None:
+        while not self._is_closed:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            forwards = self._forwards
+            threading.Thread(target=self._connect, args=(client, forwards), daemon=True).start()
+
+    def _connect(self, client: socket.socket, forwards: threading.Event) -> None:
+        forwards.wait()
+        target = socket.create_connection(("127.0.0.1", self.target_port))
+        self._sockets += [client, target]
+        for source, destination in ((client, target), (target, client)):
+            source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(
+                target=_forward, args=(source, destination, forwards), daemon=True
+            ).start()
+
+
+def _forward(source: socket.socket, destination: socket.socket, forwards: threading.Event) -> None:
+    """Copy bytes until the source is closed, and wait while the connection is silent."""
+    with suppress(OSError):
+        while received := source.recv(65_536):
+            forwards.wait()
+            destination.sendall(received)
+    forwards.wait()  # a silent connection does not pass the end on either
+    with suppress(OSError):
+        destination.shutdown(socket.SHUT_WR)
