@@ -15,7 +15,12 @@ from tests.chaos.rows import Limits
 from tests.support.tcp_proxy import TcpProxy
 
 CALL = Call(
-    "gift", "/golden", {}, "0013", lambda envelope: "" if envelope["message"] == "m" else "other"
+    "gift",
+    "/golden",
+    {},
+    "0013",
+    lambda envelope: "" if envelope["message"] == "m" else "other",
+    refusal_reason="ledger_busy",
 )
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

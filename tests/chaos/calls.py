@@ -7,6 +7,7 @@ from PIL import Image
 
 from livebackend.core.errors import DomainError
 from livebackend.services.login_tokens import LoginTokens
+from livebackend_client.results import NOT_PROCESSED
 from tests.chaos.classification import Call, Check
 from tests.chaos.users import PASSWORD, Account, User
 from tests.support.pictures import encode_image
@@ -51,13 +52,16 @@ def log_in(user: User, tokens: LoginTokens) -> Call:
     return Call("login", "/log", form, "0008", _successful(check))
 
 
-def live(user: User, title: str) -> Call:
+def live(user: User, title: str, *, can_be_opening: bool) -> Call:
+    """Return the call that opens a room; an interrupted attempt can still be opening it."""
+
     def check(envelope: dict[str, Any]) -> str:
         stream = json.loads(envelope["message"])
         return "" if stream.get("publishKey") else "no publishKey"
 
     form = {"live": "1", "token": user.token, "title": title}
-    return Call("live", "/room", form, "0009", _successful(check))
+    reason = "upstream_failed" if can_be_opening else ""
+    return Call("live", "/room", form, "0009", _successful(check), refusal_reason=reason)
 
 
 def leave(user: User, *, can_be_closed: bool) -> Call:
@@ -79,7 +83,9 @@ def gift(user: User, host: Account, request_id: str) -> Call:
         "description": "a rose",
         "requestId": request_id,
     }
-    return Call("gift", "/golden", form, "0013", _successful(lambda _: ""))
+    return Call(
+        "gift", "/golden", form, "0013", _successful(lambda _: ""), refusal_reason=NOT_PROCESSED
+    )
 
 
 def profile(user: User, nickname: str) -> Call:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from livebackend_client.results import NOT_PROCESSED
 from tests.chaos.client import Exchange
 
 # Returns what is wrong with a response envelope, or "" for a correct one.
@@ -25,7 +24,10 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Call:
-    """A request with a known response; `refusal_code` is the path's code in a 503."""
+    """A request with a known response; `refusal_code` is the path's code in a 503.
+
+    With `refusal_reason`, a response with status 200, this code and this error reason is a refusal.
+    """
 
     operation: str
     path: str
@@ -33,6 +35,7 @@ class Call:
     refusal_code: str
     check: Check
     picture: bytes | None = None
+    refusal_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def _outcome(call: Call, exchange: Exchange) -> tuple[Outcome, str]:
         return (Outcome.REFUSED if is_complete else Outcome.WRONG), summary
     if exchange.status != 200:
         return Outcome.WRONG, summary
-    if has_refusal_code and f"reason={NOT_PROCESSED}" in error_header:
+    if has_refusal_code and call.refusal_reason and f"={call.refusal_reason}" in error_header:
         return Outcome.REFUSED, summary
     problem = _problem(call, envelope)
     return (Outcome.WRONG, f"{summary}: {problem}") if problem else (Outcome.ANSWERED, "")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 # A server that restarts refuses connections meanwhile. The client tries again for this time.
-_CONNECT_FOR_S = 20.0
+_CONNECT_FOR_S = 30.0
 _CONNECT_PAUSE_S = 0.05
 _TIMEOUT_S = 20.0
 

@@ -125,7 +125,10 @@ class _Client:
         )
 
     def _go_live_and_leave(self) -> None:
-        if self._send_until_answered(lambda _: calls.live(self._user, "chaos")):
+        is_live = self._send_until_answered(
+            lambda attempt: calls.live(self._user, "chaos", can_be_opening=attempt > 0)
+        )
+        if is_live:
             self._send_until_answered(
                 lambda attempt: calls.leave(self._user, can_be_closed=attempt > 0)
             )

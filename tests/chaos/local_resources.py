@@ -103,7 +103,7 @@ def _compiled_clock_library() -> Iterator[Path]:
         raise Skipped("needs a C compiler")
     with tempfile.TemporaryDirectory(prefix="livebackend-", dir="/tmp") as folder:
         library = Path(folder) / "clock_offset.so"
-        command = ["cc", "-O2", "-shared", "-fPIC", "-o", library, _CLOCK_SOURCE]
+        command = ["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(_CLOCK_SOURCE)]
         subprocess.run(command, check=True, timeout=60)
         yield library
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -84,6 +85,8 @@ def _export_previous_release(folder: Path) -> str:
                 folder.mkdir()
                 archive = _git("archive", commit)
                 subprocess.run(["tar", "-x"], input=archive, cwd=folder, check=True, timeout=60)
+                # Python would find the migrations of this checkout, which is installed.
+                shutil.copytree(folder / "migrations", folder / "livebackend/migrations")
                 return version
         except subprocess.CalledProcessError:
             raise Skipped(f"git does not have release {version}") from None

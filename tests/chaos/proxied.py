@@ -65,14 +65,15 @@ def run_script(test_machine: Machine, name: str, *arguments: str) -> None:
 
 
 def _upstream(test_machine: Machine, ports: Sequence[int]) -> str:
-    """Return deploy/nginx-upstream.conf with the servers on these ports only."""
-    lines = (test_machine.checkout / "deploy/nginx-upstream.conf").read_text().splitlines()
-    used_lines = [
-        line
-        for line in lines
-        if not line.startswith("server ") or any(f":{port} " in line for port in ports)
+    """Return deploy/nginx-upstream.conf; servers on other ports are a spare, which does not run."""
+    text = (test_machine.checkout / "deploy/nginx-upstream.conf").read_text()
+    lines = [
+        line.replace("max_fails=0;", "max_fails=0 down; # spare")
+        if line.startswith("server ") and not any(f":{port} " in line for port in ports)
+        else line
+        for line in text.splitlines()
     ]
-    return "\n".join(used_lines) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def _install(test_machine: Machine, server_settings: dict[str, str]) -> None:
