@@ -1,6 +1,7 @@
 """CPU time and memory of processes, read from /proc on Linux."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 _TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
@@ -25,12 +26,16 @@ def cpu_ms(pids: list[int]) -> float:
 
 
 def memory_mb(pids: list[int]) -> float:
-    """Return the memory of the processes; shared pages count in proportion (PSS)."""
+    """Return the memory of the processes; shared pages count in proportion (PSS).
+
+    A process that has ended has none.
+    """
     total_kb = 0
     for pid in pids:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total_kb += int(line.split()[1])
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total_kb += int(line.split()[1])
     return total_kb / 1024
 
 

@@ -120,7 +120,7 @@ def readiness(*statuses: tuple[float, int]) -> ReadinessLog:
 
 
 def test_recovery_and_agreement_are_measured_from_the_end_of_the_fault() -> None:
-    results = [result(Outcome.REFUSED, time_s) for time_s in (101.0, 104.0, 111.5)]
+    results = [result(Outcome.REFUSED, time_s) for time_s in (101, 101.6, 102.2, 111.5)]
     log = readiness((100, 200), (101.5, 200), (103, 503), (112, 503), (114.5, 503), (115, 200))
     observation = Observation(results, [], 100, 110, log)
     assert observation.recovery_s == pytest.approx(1.5)
@@ -128,10 +128,16 @@ def test_recovery_and_agreement_are_measured_from_the_end_of_the_fault() -> None
     assert observation.agreement_s == pytest.approx(3)
 
 
-def test_agreement_includes_a_readiness_that_ignores_the_fault() -> None:
-    results = [result(Outcome.REFUSED, 101), result(Outcome.REFUSED, 109)]
+def test_readiness_contradicts_calls_that_fail_during_the_fault() -> None:
+    results = [result(Outcome.REFUSED, time_s) for time_s in range(101, 110)]
     observation = Observation(results, [], 100, 110, readiness((102, 200), (108, 200)))
     assert observation.agreement_s == pytest.approx(7)
+
+
+def test_readiness_does_not_contradict_calls_that_succeed_again() -> None:
+    results = [result(Outcome.REFUSED, 101), result(Outcome.ANSWERED, 104)]
+    observation = Observation(results, [], 100, 110, readiness((104, 200), (108, 200)))
+    assert observation.agreement_s == 0
 
 
 def test_limits_name_each_figure_that_exceeds_them() -> None:

@@ -8,7 +8,8 @@ from tests.chaos.client import Endpoint
 from tests.chaos.load import Load
 from tests.chaos.observation import Observation, observe
 from tests.chaos.rows import DATABASE_LIMITS, Row, Scale
-from tests.chaos.site import Site, settings
+from tests.chaos.server import settings
+from tests.chaos.site import Site
 from tests.support.tcp_proxy import TcpProxy
 
 _CLIENT_COUNT = 24

@@ -8,7 +8,8 @@ from tests.chaos.client import Endpoint
 from tests.chaos.load import Load
 from tests.chaos.observation import Observation, observe
 from tests.chaos.rows import Limits, Row, Scale
-from tests.chaos.site import Site, wait_until_ready
+from tests.chaos.server import wait_until_ready
+from tests.chaos.site import Site
 
 _CLIENT_COUNT = 24
 # Requests that a killed process can lose: those in flight, one for each client.

@@ -16,7 +16,8 @@ from tests.chaos.client import Endpoint
 from tests.chaos.load import Load
 from tests.chaos.observation import Observation, observe
 from tests.chaos.rows import Limits, Row, Scale, Skipped
-from tests.chaos.site import Site, create_users, running_postgres, settings, start_ready, stop
+from tests.chaos.server import settings, start_ready, stop
+from tests.chaos.site import Site, create_users, running_postgres
 from tests.support.application import DEVELOPMENT_INI
 from tests.support.postgres_node import socket_directory
 

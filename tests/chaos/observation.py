@@ -19,6 +19,7 @@ WARM_UP_S = 2.0
 _CALM_S, _MAX_RECOVERY_S = 2.5, 20.0
 _AUDIT_TIMEOUT_S = 60
 _END_MARGIN_S = 0.5
+_MAX_GAP_S = 1.0
 
 _SELECT_TRANSFERS = text(
     "SELECT actor_id, request_id FROM transfers WHERE kind = 1 AND actor_id = ANY(:actors)"
@@ -62,29 +63,45 @@ class Observation:
     def agreement_s(self) -> float | None:
         """The longest time for which /readyz and the calls contradicted each other.
 
-        It starts with the first failed call and ends with the last 200 during the fault; or it
-        starts with the last failed call and ends with the last status that is not 200.
+        It starts when calls begin to fail, and ends with the last 200 while they fail; or it starts
+        when the fault is over and no call fails, and ends with the last status that is not 200.
         """
         if self.readiness is None:
             return None
-        failures = self._failure_times
-        first_failure = min(failures, default=self.ended_at)
-        well_again = max([*failures, self.ended_at])
-        # The database works shortly before `inject` returns.
-        last_bad_time = self.ended_at - _END_MARGIN_S
-        wrongly_ready = [
-            time_s for time_s in self.readiness.times(ready=True) if time_s < last_bad_time
+        # The database already works shortly before `inject` returns.
+        ready_times = [
+            time_s
+            for time_s in self.readiness.times(ready=True)
+            if time_s < self.ended_at - _END_MARGIN_S
         ]
-        wrongly_unready = self.readiness.times(ready=False)
-        return max(
-            max(wrongly_ready, default=0) - first_failure,
-            max(wrongly_unready, default=0) - well_again,
-            0,
-        )
+        wrongly_ready_s = [
+            time_s - begin
+            for begin, end in self._failing_intervals()
+            for time_s in ready_times
+            if begin <= time_s <= end
+        ]
+        well_again = max([*self._failure_times, self.ended_at])
+        wrongly_unready_s = [time_s - well_again for time_s in self.readiness.times(ready=False)]
+        return max([0, *wrongly_ready_s, *wrongly_unready_s])
+
+    def _failing_intervals(self) -> list[tuple[float, float]]:
+        """Return the intervals in which calls fail, without gaps of over _MAX_GAP_S."""
+        intervals: list[tuple[float, float]] = []
+        for result in sorted(self._failures, key=lambda result: result.sent_at):
+            begin, end = result.sent_at, result.sent_at + result.duration_s
+            if intervals and begin <= intervals[-1][1] + _MAX_GAP_S:
+                begin, previous_end = intervals.pop()
+                end = max(end, previous_end)
+            intervals.append((begin, end))
+        return intervals
+
+    @property
+    def _failures(self) -> list[Result]:
+        return [result for result in self.results if result.outcome is not Outcome.ANSWERED]
 
     @property
     def _failure_times(self) -> list[float]:
-        return [r.sent_at for r in self.results if r.outcome is not Outcome.ANSWERED]
+        return [result.sent_at for result in self._failures]
 
     def examples(self, outcome: Outcome) -> list[str]:
         """Return the most frequent descriptions of an outcome."""
@@ -107,7 +124,7 @@ def observe(
     load.start()
     try:
         if readiness:
-            readiness.__enter__()
+            readiness.start()
         time.sleep(WARM_UP_S)
         started_at = time.monotonic()
         inject()
@@ -116,14 +133,14 @@ def observe(
     finally:
         load.stop()
         if readiness:
-            readiness.__exit__()
+            readiness.stop()
     errors = load.errors + check_gifts(load, database_url)
     return Observation(load.results, errors, started_at, ended_at, readiness)
 
 
 def _await_calm(load: Load, readiness: ReadinessLog | None, ended_at: float) -> None:
     while time.monotonic() < ended_at + _MAX_RECOVERY_S:
-        time.sleep(0.1)
+        time.sleep(0.25)
         failures = [
             r.sent_at + r.duration_s for r in load.results if r.outcome is not Outcome.ANSWERED
         ]

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.chaos.client import Endpoint
-from tests.chaos.site import Site, ready_status, settings
+from tests.chaos.server import ready_status, settings
+from tests.chaos.site import Site
 from tests.support.machine import Machine, machine
 from tests.support.nginx import start_nginx
 from tests.support.waiting import wait_until

@@ -3,9 +3,8 @@
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Self
 
-from tests.chaos.site import ready_status
+from tests.chaos.server import ready_status
 
 _INTERVAL_S = 0.1
 
@@ -18,11 +17,10 @@ class ReadinessLog:
     statuses: list[tuple[float, int]] = field(default_factory=list)
     _is_stopping: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         threading.Thread(target=self._run, daemon=True).start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
         self._is_stopping.set()
 
     def _run(self) -> None:

@@ -59,14 +59,18 @@ class TcpProxy:
             threading.Thread(target=self._connect, args=(client, forwards), daemon=True).start()
 
     def _connect(self, client: socket.socket, forwards: threading.Event) -> None:
+        self._sockets.append(client)
         forwards.wait()
-        target = socket.create_connection(("127.0.0.1", self.target_port))
-        self._sockets += [client, target]
-        for source, destination in ((client, target), (target, client)):
-            source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(
-                target=_forward, args=(source, destination, forwards), daemon=True
-            ).start()
+        with suppress(OSError):  # the target does not listen, or `close` was called
+            target = socket.create_connection(("127.0.0.1", self.target_port))
+            self._sockets.append(target)
+            for source, destination in ((client, target), (target, client)):
+                source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(
+                    target=_forward, args=(source, destination, forwards), daemon=True
+                ).start()
+            return
+        client.close()
 
 
 def _forward(source: socket.socket, destination: socket.socket, forwards: threading.Event) -> None:
