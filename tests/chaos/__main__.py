@@ -20,6 +20,9 @@ from tests.chaos.rows import Row, Scale, Skipped
 from tests.chaos.site import Site, running_site
 from tests.chaos.table import print_head, print_row, print_skipped
 
+# Several times the duration on an idle machine.
+_MAX_SECONDS, _MAX_SECONDS_SHORT = 3600, 1800
+
 ROWS: list[Row] = [
     *normal.ROWS,
     *restarts.ROWS,
@@ -43,12 +46,15 @@ def main(*, short: bool, only: str, list_only: bool) -> None:
     if list_only:
         click.echo("\n".join(row.name for row in rows))
         return
-    # The processes are also stopped if this process is stopped.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    scale = Scale(is_short=short)
+    # After SIGTERM and after the time limit, all processes are stopped, as after Ctrl-C.
+    for signal_number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(signal_number, signal.default_int_handler)
+    signal.alarm(scale.pick(_MAX_SECONDS, _MAX_SECONDS_SHORT))
     started_at = time.monotonic()
     print_head()
     with running_site() as site:
-        failed_count = sum(not run_row(site, row, Scale(is_short=short)) for row in rows)
+        failed_count = sum(not run_row(site, row, scale) for row in rows)
     click.echo(f"{len(rows)} rows, {failed_count} failed, {time.monotonic() - started_at:.0f} s")
     raise SystemExit(1 if failed_count else 0)
 

@@ -64,13 +64,13 @@ def observe_full_temporary_folder(site: Site, scale: Scale) -> Observation:
         site.own_server(variables={"TMPDIR": str(folder)}) as server,
         filled(folder),
     ):
-        return _observe(site, server, lambda: time.sleep(scale.pick(15, 6)))
+        return _observe(site, server, lambda: time.sleep(scale.pick(10, 6)))
 
 
 def observe_unread_log(site: Site, scale: Scale) -> Observation:
     """Send requests until the log pipe of the server is full, and longer."""
     with site.own_server(stderr=subprocess.PIPE) as server:
-        observation = _observe(site, server, lambda: time.sleep(scale.pick(15, 8)))
+        observation = _observe(site, server, lambda: time.sleep(scale.pick(12, 8)))
         assert server.process.stderr
         # Nothing read the pipe so far. The server could not stop while a thread waits for it.
         os.set_blocking(server.process.stderr.fileno(), False)
@@ -88,7 +88,7 @@ def observe_wrong_clock(site: Site, scale: Scale) -> Observation:
             for offset_s in (3600, -3600, 0):
                 file.seek(0)
                 file.write(struct.pack("q", offset_s))
-                time.sleep(scale.pick(5, 3))
+                time.sleep(scale.pick(4, 3))
 
     with _compiled_clock_library() as library:
         variables = {"LD_PRELOAD": str(library), "CLOCK_OFFSET_FILE": str(offset_file)}
