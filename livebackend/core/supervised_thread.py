@@ -51,13 +51,14 @@ class SupervisedThread:
         self.is_required = is_required
         # The number of unexpected errors; the thread was restarted after each one.
         self.failures = 0
+        self.max_work_s = max_work_s
+        # Set when `close` is called.
+        self.closing = threading.Event()
         self._run = run
         self._max_pause_s = max_pause_s
-        self._max_work_s = max_work_s
         self._clock = clock
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._closing = threading.Event()
         self._start_failed = False
         self._is_paused = False
         self._last_error = ""
@@ -81,7 +82,7 @@ class SupervisedThread:
         if self._start_failed:
             return "the thread cannot be started"
         if self._is_blocked:
-            return f"the thread has been blocked for more than {self._max_work_s:g} s"
+            return f"the thread has been blocked for more than {self.max_work_s:g} s"
         if self._is_paused or self._clock() < self._last_failure_at + _RECOVERY_S:
             return f"the thread failed with {self._last_error}"
         return None
@@ -91,7 +92,7 @@ class SupervisedThread:
         if self.is_running:  # without the lock, because owners call this method for each request
             return True
         with self._lock:
-            if not self.is_running and not self._closing.is_set():
+            if not self.is_running and not self.closing.is_set():
                 self._thread = start_thread(self.name, self._supervise)
                 self._start_failed = self._thread is None
             return self.is_running
@@ -103,7 +104,7 @@ class SupervisedThread:
 
     def close(self, timeout_s: float) -> None:
         """Stop restarting the function; wait up to `timeout_s` for the thread to end."""
-        self._closing.set()
+        self.closing.set()
         if self._thread:
             self._thread.join(timeout_s)
 
@@ -119,7 +120,7 @@ class SupervisedThread:
     @property
     def _is_blocked(self) -> bool:
         started_at = self._work_started_at
-        return started_at is not None and self._clock() > started_at + self._max_work_s
+        return started_at is not None and self._clock() > started_at + self.max_work_s
 
     def _supervise(self) -> None:
         while True:
@@ -132,7 +133,7 @@ class SupervisedThread:
             else:
                 return
             self._is_paused = True
-            is_closing = self._closing.wait(pause_s)
+            is_closing = self.closing.wait(pause_s)
             self._is_paused = False
             if is_closing:
                 return

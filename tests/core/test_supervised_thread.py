@@ -78,7 +78,7 @@ def test_pauses_double_up_to_their_maximum_and_begin_again_after_a_recovery(
             return False
 
     thread = SupervisedThread("worker", run, clock=clock)
-    monkeypatch.setattr(thread, "_closing", NoPause())
+    monkeypatch.setattr(thread, "closing", NoPause())
     thread.start()
     thread.close(WAIT_S)
     assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10, 0.1])

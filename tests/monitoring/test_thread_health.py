@@ -102,7 +102,7 @@ def test_worker_whose_ledger_writer_is_blocked_is_not_ready(
     new_app: Callable[..., App], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = new_app()
-    monkeypatch.setattr(app.registry.services.ledger_writer.thread, "_max_work_s", -1)
+    monkeypatch.setattr(app.registry.services.ledger_writer.thread, "max_work_s", -1)
     with app.registry.services.ledger_writer.thread.work():
         response = TestApp(app).get("/readyz", status=503)
     assert response.json["failures"].keys() == {"required_threads"}

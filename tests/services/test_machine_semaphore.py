@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -107,13 +107,17 @@ def test_permit_can_be_acquired_after_a_helper_thread_could_not_start(
 def test_helper_thread_that_fails_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
-        raise MemoryError
+    lock = fcntl.flock
+
+    def fail_if_blocking(file: BinaryIO, operation: int) -> None:
+        if operation == fcntl.LOCK_EX:
+            raise MemoryError
+        lock(file, operation)
 
     semaphore = MachineSemaphore(tmp_path, 1)
     with permit_of_another_process(tmp_path):
         with monkeypatch.context() as patch:
-            patch.setattr("livebackend.services.machine_semaphore._LockWait._locked", fail)
+            patch.setattr(fcntl, "flock", fail_if_blocking)
             patch.setattr(threading, "excepthook", lambda _: None)
             with pytest.raises(ServiceUnavailable), semaphore.acquire(0, timeout_s=0.1):
                 pytest.fail("the permit was acquired")
