@@ -52,6 +52,7 @@ class WorkerSupervisor(MPServer):
                 break
             if self.reload_signal:
                 self._reload(spawn_target, target_loader)  # type: ignore[no-untyped-call]
+                self._start_times.clear()  # every worker is new
             self._start_replacements(spawn_target, target_loader)
         # Otherwise, Granian would exit with 1 after each stop.
         self.interrupt_children.clear()
