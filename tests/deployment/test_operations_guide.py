@@ -71,6 +71,8 @@ class Scenario:
                 "--fail",
                 "--silent",
                 "--show-error",
+                # Debian's curl fails if a reload of nginx closes an HTTP/2 connection.
+                "--http1.1",
                 f"https://live.example{path}",
                 *curl_arguments,
             ],
