@@ -16,6 +16,7 @@ from livebackend.core.private_files import make_private_folder
 from livebackend.core.running_work import RunningWork
 from livebackend.core.signing import derived_key
 from livebackend.core.supervised_thread import SupervisedThread
+from livebackend.database.call_deadlines import deadlines_thread
 from livebackend.database.engine import Database
 from livebackend.database.rate_limit_counters import RateLimitCounters
 from livebackend.development.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
@@ -119,6 +120,7 @@ class Services:
         """The background threads."""
         threads = [
             self.database_gate.thread,
+            deadlines_thread,
             self.ledger_writer.thread,
             self.periodic_tasks.thread,
             *self.sms_queue.threads,

@@ -13,7 +13,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class DatabaseUnavailable(OperationalError):
+class DatabaseNotResponding(OperationalError):
     """PostgreSQL does not respond: the call failed without an attempt."""
 
     def __init__(self, message: str) -> None:
@@ -53,12 +53,12 @@ class Availability:
     def call(self, work: Callable[[], T]) -> T:
         """Call `work` and return its result.
 
-        Raises DatabaseUnavailable if PostgreSQL does not respond and another call tests it.
+        Raises DatabaseNotResponding if PostgreSQL does not respond and another call tests it.
         """
         if self.is_available:
             return work()
         if not self._testing.acquire(blocking=False):
-            raise DatabaseUnavailable("PostgreSQL does not respond")
+            raise DatabaseNotResponding("PostgreSQL does not respond")
         try:
             return work()
         finally:

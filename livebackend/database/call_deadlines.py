@@ -19,7 +19,8 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DisconnectionError
 
 from livebackend.core.request_context import database_budget
-from livebackend.database.availability import Availability, DatabaseUnavailable
+from livebackend.core.supervised_thread import SupervisedThread
+from livebackend.database.availability import Availability, DatabaseNotResponding
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def call_with_deadline(work: Callable[[float], T], timeout_s: float) -> T:
 
     The deadline is a time.monotonic() value. In a request, it is not later than the request's
     budget allows, and the duration of the call is subtracted from the budget. In nested calls, the
-    earliest deadline applies. Raises DatabaseUnavailable if no time remains.
+    earliest deadline applies. Raises DatabaseNotResponding if no time remains.
     """
     started_at = time.monotonic()
     budget = database_budget.get()
@@ -53,7 +54,7 @@ def call_with_deadline(work: Callable[[float], T], timeout_s: float) -> T:
         timeout_s = min(timeout_s, budget.remaining_s)
     deadline = min(outer_deadline, started_at + timeout_s)
     if deadline <= started_at:
-        raise DatabaseUnavailable("the request has waited too long for PostgreSQL")
+        raise DatabaseNotResponding("the request has waited too long for PostgreSQL")
     token = _call_deadline.set(deadline)
     try:
         return work(deadline)
@@ -120,7 +121,7 @@ class WatchedPool:
         return max(_MIN_CONNECT_TIMEOUT_S, int(remaining_s / host_count))
 
     def _watch_opened(self, connection: Any, record: Any) -> None:
-        _watchdog.start()
+        _watchdog.thread.start()
         record.info[_SOCKET] = _SocketCopy.of(connection)
         record.info[_OPENED_AT] = time.monotonic()
         self._watch(record)
@@ -189,8 +190,7 @@ class _Watchdog:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._uses: dict[_SocketCopy, _Use] = {}
-        self._thread: threading.Thread | None = None
-        self._closing = threading.Event()
+        self.thread = SupervisedThread("database deadlines", self._run)
 
     def watch(self, connection_socket: _SocketCopy, use: _Use) -> None:
         with self._lock:
@@ -199,18 +199,6 @@ class _Watchdog:
     def unwatch(self, connection_socket: _SocketCopy) -> None:
         with self._lock:
             self._uses.pop(connection_socket, None)
-
-    def start(self) -> None:
-        """Start the thread, unless it runs in this process."""
-        with self._lock:
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self.run, name="database", daemon=True)
-                self._thread.start()
-
-    def run(self) -> None:
-        """Check all connections in use until `close` is called."""
-        while not self._closing.wait(_CHECK_INTERVAL_S):
-            self.check()
 
     def check(self) -> None:
         """Shut down the sockets of expired uses, and find stuck pools."""
@@ -232,8 +220,12 @@ class _Watchdog:
             if count >= pool.size:
                 pool.stuck_at = now
 
-    def close(self) -> None:
-        self._closing.set()
+    def _run(self) -> None:
+        while True:
+            time.sleep(_CHECK_INTERVAL_S)
+            self.check()
 
 
 _watchdog = _Watchdog()
+# The thread of all pools of this process. It ends with the process.
+deadlines_thread = _watchdog.thread

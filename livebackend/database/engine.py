@@ -20,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from livebackend.config.errors import SettingsError
 from livebackend.core.errors import CommitOutcomeUnknown, DomainError
-from livebackend.database.availability import Availability, DatabaseUnavailable
+from livebackend.database.availability import Availability, DatabaseNotResponding
 from livebackend.database.call_deadlines import WatchedPool, call_with_deadline, remove_deadline
 
 T = TypeVar("T")
@@ -294,7 +294,7 @@ def _replace_connection_to_standby(context: ExceptionContext) -> None:
 
 def _may_reconnect(error: DBAPIError) -> bool:
     """Return whether a new connection can resolve the error."""
-    if isinstance(error, DatabaseUnavailable):
+    if isinstance(error, DatabaseNotResponding):
         return False
     # The connection could not be established: the driver reports no SQLSTATE and no statement.
     is_not_connected = error.statement is None and getattr(error.orig, "pgcode", None) is None

@@ -108,11 +108,9 @@ def running_site() -> Iterator[Site]:
 
 
 @contextmanager
-def running_postgres(
-    folder: Path, socket_root: Path, *, with_tables: bool = True
-) -> Iterator[Node]:
+def running_postgres(folder: Path, socket_root: Path, *, migrated: bool = True) -> Iterator[Node]:
     """Run a durable PostgreSQL with a database below `folder`, on a TCP port."""
-    account = create_data_directory(folder / "postgres", migrated=with_tables)
+    account = create_data_directory(folder / "postgres", migrated=migrated)
     node = Node("postgres", folder, socket_root, account, durable=True, tcp_port=free_port())
     try:
         node.start()

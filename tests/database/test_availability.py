@@ -2,7 +2,7 @@
 
 import pytest
 
-from livebackend.database.availability import Availability, DatabaseUnavailable
+from livebackend.database.availability import Availability, DatabaseNotResponding
 
 
 class FakeClock:
@@ -47,7 +47,7 @@ def test_only_one_call_at_a_time_tests_an_unavailable_database(availability: Ava
     availability.record_silence(since=0)
 
     def call_meanwhile() -> None:
-        with pytest.raises(DatabaseUnavailable):
+        with pytest.raises(DatabaseNotResponding):
             availability.call(pytest.fail)
 
     for _ in range(2):

@@ -15,11 +15,16 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from livebackend.core.errors import CommitOutcomeUnknown
 from livebackend.core.request_context import DatabaseBudget, database_budget
-from livebackend.database.availability import DatabaseUnavailable
+from livebackend.database.availability import DatabaseNotResponding
 from livebackend.database.engine import Database, disable_timeouts
 from tests.support.postgres_backends import backend_pid
-from tests.support.postgres_node import Node, create_data_directory, socket_directory
-from tests.support.silent_proxy import PostgresProxy
+from tests.support.postgres_node import (
+    Node,
+    create_data_directory,
+    socket_directory,
+    url_at_port,
+)
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
 CALL_TIMEOUT_S = 0.5
@@ -43,8 +48,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 
 @pytest.fixture
-def proxy(node: Node) -> Iterator[PostgresProxy]:
-    proxy = PostgresProxy(node.socket)
+def proxy(node: Node) -> Iterator[TcpProxy]:
+    proxy = TcpProxy(node.socket)
     yield proxy
     proxy.close()
 
@@ -114,7 +119,7 @@ class TestFrozenServer:
 
             def call_during_the_test() -> None:
                 for pool in (database, other_pool):
-                    with pytest.raises(DatabaseUnavailable):
+                    with pytest.raises(DatabaseNotResponding):
                         pool.run(select_one)
 
             database.availability.call(call_during_the_test)
@@ -127,40 +132,40 @@ class TestFrozenServer:
 @pytest.mark.processes
 class TestSilentConnections:
     def test_pool_replaces_its_silent_connections(
-        self, proxy: PostgresProxy, new_pool: Callable[..., Database]
+        self, proxy: TcpProxy, new_pool: Callable[..., Database]
     ) -> None:
-        database = new_pool(proxy.url, pool_size=3)
+        database = new_pool(url_at_port(proxy.port), pool_size=3)
         with ExitStack() as stack:
             for _ in range(3):
                 select_one(stack.enter_context(database.engine.connect()))
-        proxy.silence_open_connections()
+        proxy.replace_host()
         with pytest.raises(OperationalError):
             database.run(select_one)
         for _ in range(3):
             assert database.run(select_one) == 1
 
     def test_new_connection_to_a_silent_host_times_out(
-        self, proxy: PostgresProxy, new_pool: Callable[..., Database]
+        self, proxy: TcpProxy, new_pool: Callable[..., Database]
     ) -> None:
-        database = new_pool(proxy.url)
-        with proxy.silence(), pytest.raises(OperationalError, match="timeout expired"):
+        database = new_pool(url_at_port(proxy.port))
+        with proxy.silent(), pytest.raises(OperationalError, match="timeout expired"):
             database.run(select_one)
         assert not database.availability.is_available
         assert database.run(select_one) == 1
         assert database.availability.is_available
 
     def test_unused_host_of_the_url_may_be_silent(
-        self, node: Node, proxy: PostgresProxy, new_pool: Callable[..., Database]
+        self, node: Node, proxy: TcpProxy, new_pool: Callable[..., Database]
     ) -> None:
         # The second server is reached by another proxy, because both hosts need a TCP port.
-        working_proxy = PostgresProxy(node.socket)
+        working_proxy = TcpProxy(node.socket)
         database = new_pool(
-            f"{proxy.url.replace(f'127.0.0.1:{proxy.port}', '')}"
-            f"?host=127.0.0.1:{proxy.port}&host=127.0.0.1:{working_proxy.port}"
+            url_at_port(proxy.port).replace(f"127.0.0.1:{proxy.port}", "")
+            + f"?host=127.0.0.1:{proxy.port}&host=127.0.0.1:{working_proxy.port}"
             "&target_session_attrs=read-write",
             call_timeout_s=4,
         )
-        with proxy.silence():
+        with proxy.silent():
             assert database.run(select_one) == 1
         working_proxy.close()
 
@@ -182,7 +187,7 @@ class TestDeadlines:
                 pools[1].run(lambda connection: connection.execute(text("SELECT pg_sleep(5)")))
             executed_count = len(statements)
             for pool in pools:
-                with pytest.raises(DatabaseUnavailable):
+                with pytest.raises(DatabaseNotResponding):
                     pool.run(select_one)
             assert len(statements) == executed_count
         finally:

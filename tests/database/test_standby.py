@@ -20,9 +20,9 @@ from tests.support import replica
 from tests.support.api import PASSWORD, ApiClient
 from tests.support.application import create_app
 from tests.support.ledger_helpers import LedgerFixture
-from tests.support.postgres_node import WAIT_S, Node
+from tests.support.postgres_node import WAIT_S, Node, url_at_port
 from tests.support.replica import Cluster
-from tests.support.silent_proxy import PostgresProxy
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -55,16 +55,16 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def proxy(cluster: Cluster) -> Iterator[PostgresProxy]:
+def proxy(cluster: Cluster) -> Iterator[TcpProxy]:
     """A proxy of the standby. It can lead new connections to the primary."""
-    proxy = PostgresProxy(cluster.standby.socket)
+    proxy = TcpProxy(cluster.standby.socket)
     yield proxy
     proxy.close()
 
 
 @pytest.fixture
-def database(proxy: PostgresProxy) -> Iterator[Database]:
-    database = Database(proxy.url, pool_size=POOL_SIZE)
+def database(proxy: TcpProxy) -> Iterator[Database]:
+    database = Database(url_at_port(proxy.port), pool_size=POOL_SIZE)
     yield database
     database.close()
 
@@ -77,7 +77,7 @@ def connect_all(database: Database) -> None:
 
 
 def test_call_that_reaches_a_standby_runs_again_on_the_primary(
-    database: Database, proxy: PostgresProxy, cluster: Cluster
+    database: Database, proxy: TcpProxy, cluster: Cluster
 ) -> None:
     for run in (database.run, database.run_autocommit):
         for work in WORKS:
@@ -90,7 +90,7 @@ def test_call_that_reaches_a_standby_runs_again_on_the_primary(
 
 
 def test_rate_limit_that_reaches_a_standby_counts_on_the_primary(
-    database: Database, proxy: PostgresProxy, cluster: Cluster
+    database: Database, proxy: TcpProxy, cluster: Cluster
 ) -> None:
     counters = RateLimitCounters(database.with_own_pool(1, durable=False))
     rule = WindowRule("key", 1, 60, counted=True)
@@ -102,7 +102,7 @@ def test_rate_limit_that_reaches_a_standby_counts_on_the_primary(
 
 
 def test_gift_that_reaches_a_standby_is_posted_once_on_the_primary(
-    database: Database, proxy: PostgresProxy, cluster: Cluster
+    database: Database, proxy: TcpProxy, cluster: Cluster
 ) -> None:
     primary_database = Database(cluster.primary.url)
     ledger = LedgerFixture(primary_database)
@@ -119,10 +119,12 @@ def test_gift_that_reaches_a_standby_is_posted_once_on_the_primary(
 
 
 def test_operations_on_a_standby_are_503_until_it_is_promoted(
-    proxy: PostgresProxy, cluster: Cluster, tmp_path: Path
+    proxy: TcpProxy, cluster: Cluster, tmp_path: Path
 ) -> None:
     proxy.target = cluster.primary.socket
-    app = create_app(proxy.url, tmp_path, limits__login_account="100 per minute")
+    app = create_app(
+        url_at_port(proxy.port), tmp_path, limits__password_hashes_account="100 per minute"
+    )
     user = ApiClient(app).register_user(PHONE)
     wait_for_replication(cluster.standby)
     proxy.target = cluster.standby.socket

@@ -140,7 +140,7 @@ class Node:
     def url(self) -> str:
         """SQLAlchemy URL of the application's database."""
         if self._tcp_port:
-            return f"postgresql+psycopg2://{USER}@127.0.0.1:{self.port}/{DATABASE}"
+            return url_at_port(self.port)
         quoted_folder = quote(str(self.socket_folder))
         return f"postgresql+psycopg2://{USER}@/{DATABASE}?host={quoted_folder}&port={self.port}"
 
@@ -243,6 +243,11 @@ class Node:
 
     def _is_replicating(self) -> bool:
         return bool(self.query("SELECT 1 FROM pg_stat_wal_receiver"))
+
+
+def url_at_port(port: int) -> str:
+    """Return the SQLAlchemy URL of the application's database at a port of 127.0.0.1."""
+    return f"postgresql+psycopg2://{USER}@127.0.0.1:{port}/{DATABASE}"
 
 
 def _send_signal(pids: list[int], signal_number: int) -> None:

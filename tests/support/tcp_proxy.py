@@ -1,21 +1,28 @@
-"""A TCP proxy that can stop forwarding without closing its connections."""
+"""A TCP proxy that can stop forwarding without closing its connections.
+
+A silent connection stays open: a client that waits for a response gets none, and no error. The
+kernel acknowledges what the client sends, as for a frozen server.
+"""
 
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass
 class TcpProxy:
-    """Forwards connections to a port of 127.0.0.1, until `silence` or `replace_host`.
+    """Forwards connections to a port of 127.0.0.1, or to a Unix socket.
 
-    A silent connection stays open: a client that waits for a response gets none, and no error.
+    A change of `target` applies to new connections.
     """
 
-    target_port: int
+    target: int | Path
     port: int = field(init=False)
+    # The number of connections that were opened so far.
+    connection_count: int = 0
     _forwards: threading.Event = field(init=False)
     _sockets: list[socket.socket] = field(default_factory=list)
     _is_closed: bool = False
@@ -55,6 +62,7 @@ class TcpProxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            self.connection_count += 1
             forwards = self._forwards
             threading.Thread(target=self._connect, args=(client, forwards), daemon=True).start()
 
@@ -62,15 +70,27 @@ class TcpProxy:
         self._sockets.append(client)
         forwards.wait()
         with suppress(OSError):  # the target does not listen, or `close` was called
-            target = socket.create_connection(("127.0.0.1", self.target_port))
+            target = self._connected_target()
             self._sockets.append(target)
             for source, destination in ((client, target), (target, client)):
-                source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if source.family == socket.AF_INET:
+                    source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 threading.Thread(
                     target=_forward, args=(source, destination, forwards), daemon=True
                 ).start()
             return
         client.close()
+
+    def _connected_target(self) -> socket.socket:
+        if isinstance(self.target, int):
+            return socket.create_connection(("127.0.0.1", self.target))
+        target = socket.socket(socket.AF_UNIX)
+        try:
+            target.connect(str(self.target))
+        except OSError:
+            target.close()
+            raise
+        return target
 
 
 def _forward(source: socket.socket, destination: socket.socket, forwards: threading.Event) -> None:
