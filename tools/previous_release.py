@@ -21,8 +21,13 @@ TIMEOUT_S = 1800
 _MIGRATION_STEPS = Path("livebackend/database/online_migrations.py")
 # Tests of the checkout, of the documentation, and of pages in a browser do not use the tables.
 _IGNORED_FOLDERS = ("tests/browser", "tests/deployment", "tests/documentation", "tests/media")
-# Tests that fail on later tables although the release works with them, with the reason.
-EXPECTED_FAILURES: dict[str, str] = {}
+# Tests that fail with later migrations although the release works with the tables.
+_DESELECTED = (
+    # The models of the previous release do not describe the new columns and indexes.
+    "tests/models/test_schema.py",
+    # A migration imports livebackend.database.online_migrations, which the release does not have.
+    "tests/database/test_migrations.py::test_migrations_do_not_import_the_application",
+)
 
 
 def main() -> int:
@@ -53,7 +58,7 @@ def _run_tests(folder: Path) -> int:
         *("--numprocesses", "auto", "--maxprocesses", "8", "--dist", "worksteal"),
         *("-m", "not processes and not media"),
         *(f"--ignore={ignored}" for ignored in _IGNORED_FOLDERS),
-        *(f"--deselect={test}" for test in EXPECTED_FAILURES),
+        *(f"--deselect={test}" for test in _DESELECTED),
         *sys.argv[1:],
     ]
     # PYTHONPATH precedes the editable installation of this version.

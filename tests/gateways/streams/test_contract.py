@@ -41,6 +41,8 @@ from tests.support.servers import free_port
 from tests.support.settings import REQUIRED_SETTINGS, UNSAFE_SETTINGS
 from tests.support.streams import STREAM_FIELDS, STREAM_HOSTS, provider_settings
 
+# No test calls a provider at this URL.
+UNUSED_URL = "http://127.0.0.1:1"
 KEY, PUBLISH_KEY = "586f00dd5e77b017852a1a7e", "96aaffaee4505e6d"
 STREAM = StreamReference(KEY)
 FAKE_PROVIDERS = {PiliV1: FakePiliV1, PiliV2: FakePiliV2, NginxRtmpStreams: FakeNginxRtmp}
@@ -65,7 +67,7 @@ def new_gateway(gateway_class: Any, url: str) -> Any:
 )
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     if request.param is DevelopmentStreams:
-        development_gateway = new_gateway(DevelopmentStreams, "")
+        development_gateway = new_gateway(DevelopmentStreams, UNUSED_URL)
         yield Case(development_gateway, development_gateway)
         return
     provider = FAKE_PROVIDERS[request.param]()
@@ -199,7 +201,7 @@ def failure_within_4_s(provider_call: Callable[[], object]) -> StreamFailed:
 
 @pytest.mark.parametrize("failing_method", ["reject_calls", "time_out"])
 def test_development_gateway_fails_until_it_recovers(failing_method: str) -> None:
-    streams = new_gateway(DevelopmentStreams, "")
+    streams = new_gateway(DevelopmentStreams, UNUSED_URL)
     getattr(streams, failing_method)()
     for call_with_stream in (
         streams.exists,
@@ -301,7 +303,7 @@ class TestPili:
     def test_missing_key_is_a_settings_error(self, name: str, gateway_class: Any) -> None:
         with pytest.raises(ValueError, match=rf"required settings are empty: {name}"):
             gateway_class.from_settings(
-                Settings.load({**REQUIRED_SETTINGS, **provider_settings("u"), name: ""}, {})
+                Settings.load({**REQUIRED_SETTINGS, **provider_settings(UNUSED_URL), name: ""}, {})
             )
 
     def test_provider_gets_no_request_after_three_consecutive_failures(
@@ -450,7 +452,7 @@ class TestPiliV2:
     def test_publish_security_that_needs_the_publish_key_is_a_settings_error(
         self, security: str
     ) -> None:
-        settings = {**provider_settings("u"), "streams.publish_security": security}
+        settings = {**provider_settings(UNUSED_URL), "streams.publish_security": security}
         with pytest.raises(ValueError, match=f"streams.publish_security: {security} is not supp"):
             PiliV2.from_settings(Settings.load({**REQUIRED_SETTINGS, **settings}, {}))
 
@@ -474,7 +476,7 @@ class TestPiliV2:
     def test_missing_domains_are_a_settings_error(self) -> None:
         settings = {
             **REQUIRED_SETTINGS,
-            **provider_settings("u"),
+            **provider_settings(UNUSED_URL),
             "streams.hls_host": "",
             "streams.rtmp_host": "",
         }
@@ -526,7 +528,7 @@ class _UndroppableStreams(dict[str, Any]):
 
 
 def test_disabled_development_stream_rejects_a_publisher() -> None:
-    streams = new_gateway(DevelopmentStreams, "")
+    streams = new_gateway(DevelopmentStreams, UNUSED_URL)
     streams.disable(STREAM)
     with pytest.raises(NoSuchStream):
         streams.start_publishing(KEY)
