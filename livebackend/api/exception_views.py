@@ -15,6 +15,7 @@ from livebackend.api.request import Request
 from livebackend.api.responses import OperationResponse, error_response
 from livebackend.api.result_codes import ResultCode
 from livebackend.core.errors import ClientDisconnected, DomainError, ServiceUnavailable
+from livebackend.database.availability import DatabaseNotResponding
 
 log = logging.getLogger(__name__)
 
@@ -63,27 +64,9 @@ def service_unavailable(error: Exception, request: Request) -> OperationResponse
     The result code is the operation's default error code, or 0003 without an operation. A token
     error code would make clients discard the login token.
     """
-    return _service_unavailable(error, request)
-
-
-@exception_view_config(DBAPIError, renderer="envelope")
-def database_error(error: DBAPIError, request: Request) -> OperationResponse:
-    """Render a lost connection, or one to a standby, as 503, and another error as 500."""
-    if error.connection_invalidated:
-        return _service_unavailable(error, request)
-    return _internal_error(error, request)
-
-
-@exception_view_config(Exception, renderer="envelope")
-def internal_error(error: Exception, request: Request) -> OperationResponse:
-    """Log an unexpected exception and render it as 500, without details."""
-    return _internal_error(error, request)
-
-
-def _service_unavailable(error: Exception, request: Request) -> OperationResponse:
-    if isinstance(error, ClientDisconnected):
-        # No error of the server, and clients can cause many of them.
-        log.info("%s not executed: %s", _subject(request), error)
+    if isinstance(error, ClientDisconnected | DatabaseNotResponding):
+        # There can be many: the client is gone, or an outage that is logged once.
+        log.info("%s not executed: %s", _subject(request), getattr(error, "orig", error))
     else:
         log.error(
             "%s failed, service unavailable: %s",
@@ -102,7 +85,17 @@ def _service_unavailable(error: Exception, request: Request) -> OperationRespons
     return error_response(_default_error(request), detail)
 
 
-def _internal_error(error: Exception, request: Request) -> OperationResponse:
+@exception_view_config(DBAPIError, renderer="envelope")
+def database_error(error: DBAPIError, request: Request) -> OperationResponse:
+    """Render a lost connection, or one to a standby, as 503, and another error as 500."""
+    render = service_unavailable if error.connection_invalidated else internal_error
+    response: OperationResponse = render(error, request)
+    return response
+
+
+@exception_view_config(Exception, renderer="envelope")
+def internal_error(error: Exception, request: Request) -> OperationResponse:
+    """Log an unexpected exception and render it as 500, without details."""
     log.error("%s failed: unexpected exception", _subject(request), exc_info=error)
     request.response.status_int = 500
     return error_response(

@@ -10,6 +10,8 @@ import psycopg2
 from sqlalchemy.exc import OperationalError
 
 T = TypeVar("T")
+# Seconds that a call waits while another call tests PostgreSQL. A test that succeeds is faster.
+_TEST_WAIT_S = 0.2
 log = logging.getLogger(__name__)
 
 
@@ -23,23 +25,30 @@ class DatabaseNotResponding(OperationalError):
 class Availability:
     """Whether PostgreSQL responds; shared by all connection pools of a process.
 
-    PostgreSQL is unavailable if a call got no response before its deadline, and no other call that
-    ended later got one. Then one call at a time tests a new connection, and the others fail
-    immediately. Otherwise, calls that wait would occupy all threads of the worker.
+    After a call that did not end before its deadline, PostgreSQL is assumed to be unavailable,
+    unless another call has ended since that call began. Then one call at a time tests a new
+    connection, and the others fail soon. Otherwise, calls that wait would occupy all threads of the
+    worker.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._testing = threading.Lock()
         self._responded_at = float("-inf")
-        self.is_available = True
+        self._available = threading.Event()
+        self._available.set()
         # Connections that were opened before this time are replaced: they can be dead.
         self.connections_valid_from = float("-inf")
+
+    @property
+    def is_available(self) -> bool:
+        """Whether calls are attempted."""
+        return self._available.is_set()
 
     def record_response(self) -> None:
         self._responded_at = self._clock()
         if not self.is_available:
-            self.is_available = True
+            self._available.set()
             log.warning("database: PostgreSQL responds again")
 
     def record_silence(self, *, since: float) -> None:
@@ -47,7 +56,7 @@ class Availability:
         if self._responded_at < since:
             self.connections_valid_from = self._clock()
             if self.is_available:
-                self.is_available = False
+                self._available.clear()
                 log.error("database: PostgreSQL does not respond, calls fail until it does")
 
     def call(self, work: Callable[[], T]) -> T:
@@ -57,9 +66,11 @@ class Availability:
         """
         if self.is_available:
             return work()
-        if not self._testing.acquire(blocking=False):
-            raise DatabaseNotResponding("PostgreSQL does not respond")
-        try:
+        if self._testing.acquire(blocking=False):
+            try:
+                return work()
+            finally:
+                self._testing.release()
+        if self._available.wait(_TEST_WAIT_S):
             return work()
-        finally:
-            self._testing.release()
+        raise DatabaseNotResponding("PostgreSQL does not respond")

@@ -32,7 +32,7 @@ _STUCK_AFTER_S = 1.0
 # stuck pool would seem to recover in between.
 _STUCK_FOR_S = 1.5
 # libpq counts the timeout of a new connection in whole seconds, and separately for each host.
-_MIN_CONNECT_TIMEOUT_S = 1
+MIN_CONNECT_TIMEOUT_S = 1
 _MULTIPLE_HOSTS_TIMEOUT_S = 3
 _SOCKET, _OPENED_AT = "livebackend_socket", "livebackend_opened_at"
 _NO_DEADLINE = float("inf")
@@ -109,7 +109,7 @@ class WatchedPool:
             connection = dialect.connect(*arguments, **parameters)
         except dialect.dbapi.OperationalError:
             # A refused connection is a response of the host, and fails immediately anyway.
-            if time.monotonic() - started_at >= _MIN_CONNECT_TIMEOUT_S * 0.9:
+            if time.monotonic() - started_at >= MIN_CONNECT_TIMEOUT_S * 0.9:
                 self.availability.record_silence(since=started_at)
             raise
         self.availability.record_response()
@@ -118,7 +118,7 @@ class WatchedPool:
     def _host_timeout_s(self, host_count: int) -> int:
         total_s = self._connect_timeout_s if host_count == 1 else _MULTIPLE_HOSTS_TIMEOUT_S
         remaining_s = min(total_s or 0, _call_deadline.get() - time.monotonic())
-        return max(_MIN_CONNECT_TIMEOUT_S, int(remaining_s / host_count))
+        return max(MIN_CONNECT_TIMEOUT_S, int(remaining_s / host_count))
 
     def _watch_opened(self, connection: Any, record: Any) -> None:
         _watchdog.thread.start()
@@ -188,7 +188,8 @@ class _Watchdog:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector can return a connection while this thread has the lock.
+        self._lock = threading.RLock()
         self._uses: dict[_SocketCopy, _Use] = {}
         self.thread = SupervisedThread("database deadlines", self._run)
 
@@ -203,19 +204,19 @@ class _Watchdog:
     def check(self) -> None:
         """Shut down the sockets of expired uses, and find stuck pools."""
         now = time.monotonic()
-        # The lock prevents that a connection is shut down that was returned to the pool meanwhile.
         with self._lock:
-            long_uses = Counter(
-                use.pool for use in self._uses.values() if now - use.started_at > _STUCK_AFTER_S
-            )
-            expired = {key: use for key, use in self._uses.items() if use.deadline < now}
-            for connection_socket, use in expired.items():
-                del self._uses[connection_socket]
-                use.pool.availability.record_silence(since=use.started_at)
+            uses = list(self._uses.items())
+            expired = [(connection, use) for connection, use in uses if use.deadline < now]
+            # The lock prevents the shutdown of a connection that has returned to the pool.
+            for connection_socket, _ in expired:
+                self._uses.pop(connection_socket, None)
                 with suppress(OSError):  # the connection is already lost
                     connection_socket.shutdown(socket.SHUT_RDWR)
+        for _, use in expired:
+            use.pool.availability.record_silence(since=use.started_at)
         if expired:
             log.warning("database: %s connections shut down, deadline exceeded", len(expired))
+        long_uses = Counter(use.pool for _, use in uses if now - use.started_at > _STUCK_AFTER_S)
         for pool, count in long_uses.items():
             if count >= pool.size:
                 pool.stuck_at = now

@@ -21,7 +21,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from livebackend.config.errors import SettingsError
 from livebackend.core.errors import CommitOutcomeUnknown, DomainError
 from livebackend.database.availability import Availability, DatabaseNotResponding
-from livebackend.database.call_deadlines import WatchedPool, call_with_deadline, remove_deadline
+from livebackend.database.call_deadlines import (
+    MIN_CONNECT_TIMEOUT_S,
+    WatchedPool,
+    call_with_deadline,
+    remove_deadline,
+)
 
 T = TypeVar("T")
 
@@ -38,7 +43,7 @@ RECONNECT_SQLSTATES = {"25006", "0A000"}
 # The pause before the last try on a new connection, for a promotion that is almost complete.
 _RECONNECT_PAUSE_S = 0.1
 # Seconds after which TCP ends a connection whose host no longer acknowledges packets. A parameter
-# of the URL precedes. Unix sockets ignore them.
+# of the URL takes precedence. Unix sockets ignore them.
 _TCP_PARAMETERS = {
     "keepalives": 1,
     "keepalives_idle": 3,
@@ -109,6 +114,7 @@ class Database:
                 f" -c synchronous_commit={'on' if durable else 'off'}",
             },
         )
+        self._host_count = str(database_url.query.get("host", "")).count(",") + 1
         url_has_timeout = "connect_timeout" in database_url.query
         self.pool = WatchedPool(
             self.engine,
@@ -166,7 +172,11 @@ class Database:
                 except DBAPIError as error:
                     is_conflict = retries_conflicts and _is_conflict(error)
                     may_retry = is_conflict or _may_reconnect(error)
-                    if not (remaining_tries and may_retry) or time.monotonic() > deadline:
+                    min_duration_s = (
+                        0.0 if is_conflict else self._host_count * MIN_CONNECT_TIMEOUT_S
+                    )
+                    is_too_late = time.monotonic() + min_duration_s > deadline
+                    if not (remaining_tries and may_retry) or is_too_late:
                         raise
                     if remaining_tries == 1 and not is_conflict:
                         time.sleep(_RECONNECT_PAUSE_S)

@@ -47,7 +47,7 @@ _SUBTRACT_REQUEST = text(
         SELECT key AS locked_key, cardinality(counts) AS size,
             counts[cardinality(counts)] = 1 AS is_last
         FROM rate_limit_counters WHERE key = ANY(:keys) AND cardinality(counts) > 0
-        ORDER BY key FOR UPDATE
+        ORDER BY key COLLATE "C" FOR UPDATE -- the order in which count_request locks
     ) AS locked
     WHERE key = locked_key
     """

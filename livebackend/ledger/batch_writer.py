@@ -230,13 +230,16 @@ class LedgerBatchWriter:
         Raises ServiceUnavailable after the latest deadline of the transfers.
         """
         deadline = max(pending.deadline for pending in batch)
+        was_loss_logged = False
         while True:
             try:
                 outcomes, warnings = database.run(partial(self._post_once, batch=batch))
             except (CommitOutcomeUnknown, DBAPIError, PoolTimeout) as error:
                 if not is_connection_lost(error):
                     raise
-                log.warning("ledger: database connection lost, %s transfers pending", len(batch))
+                if not was_loss_logged:
+                    log.warning("ledger: database unavailable, %s transfers pending", len(batch))
+                was_loss_logged = True
             else:
                 if not warnings:
                     return outcomes

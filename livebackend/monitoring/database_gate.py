@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable
 
 from livebackend.config.errors import DatabaseNotReady, DatabaseUnavailable
-from livebackend.core.errors import ServiceUnavailable
 from livebackend.core.supervised_thread import SupervisedThread
+from livebackend.database.availability import DatabaseNotResponding
 from livebackend.database.engine import Database
 from livebackend.database.migrations import MigrationsMissing, check_migrated, migrate
 from livebackend.monitoring.startup_checks import warn_of_clock_skew
@@ -43,9 +43,9 @@ class DatabaseGate:
         return self._opened
 
     def require_open(self) -> None:
-        """Raise ServiceUnavailable while the gate is closed."""
+        """Raise DatabaseNotResponding while the gate is closed."""
         if not self._opened:
-            raise ServiceUnavailable("the database has not been usable since the start")
+            raise DatabaseNotResponding("the database has not been usable since the start")
 
     def try_to_open(self) -> None:
         """Open the gate, unless the database is unreachable.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from livebackend.core.errors import ServiceUnavailable
+from livebackend.core.request_context import database_budget
 from livebackend.core.supervised_thread import SupervisedThread
 from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
 
@@ -107,6 +108,8 @@ class SmsQueue:
                     self._changed.notify_all()
 
     def _send(self, entry: QueuedCode) -> None:
+        # The limit of the request that queued the code does not apply to its failure.
+        database_budget.set(None)
         try:
             if entry.code is not None and not self._try_send(entry.phone, entry.code, entry):
                 entry.on_failure()

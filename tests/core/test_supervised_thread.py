@@ -9,6 +9,7 @@ import pytest
 
 from livebackend.core.running_work import RunningWork
 from livebackend.core.supervised_thread import SupervisedThread, start_thread
+from tests.support.clock import FakeClock
 from tests.support.waiting import wait_until
 
 WAIT_S = 10
@@ -16,14 +17,6 @@ WAIT_S = 10
 
 def wait_for(event: threading.Event) -> None:
     event.wait(WAIT_S)
-
-
-class FakeClock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -63,7 +56,7 @@ def test_function_runs_again_after_any_error(
 def test_pauses_double_up_to_their_maximum_and_begin_again_after_a_recovery(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    clock = FakeClock()
+    clock = FakeClock(1000)
     pauses: list[float | None] = []
 
     def run() -> None:
@@ -85,18 +78,18 @@ def test_pauses_double_up_to_their_maximum_and_begin_again_after_a_recovery(
 
 
 def test_failed_thread_is_reported_until_it_has_worked_for_a_while() -> None:
-    clock, may_fail, works_again = FakeClock(), threading.Event(), threading.Event()
+    clock, has_failed, works_again = FakeClock(1000), threading.Event(), threading.Event()
 
     def run() -> None:
-        if not may_fail.is_set():
-            may_fail.set()
+        if not has_failed.is_set():
+            has_failed.set()
             raise KeyError
         works_again.wait(WAIT_S)
 
     thread = SupervisedThread("worker", run, clock=clock)
     assert thread.problem is None
     thread.start()
-    assert may_fail.wait(WAIT_S)
+    assert has_failed.wait(WAIT_S)
     wait_until(lambda: thread.failures == 1 and not thread.is_failed, WAIT_S, "the restart")
     assert thread.problem == "the thread failed with KeyError"
     clock.now += 11
@@ -153,7 +146,7 @@ def test_thread_that_cannot_start_is_logged_and_not_an_error(
 
 
 def test_thread_is_blocked_while_its_work_takes_too_long() -> None:
-    clock = FakeClock()
+    clock = FakeClock(1000)
     thread = SupervisedThread("worker", lambda: None, max_work_s=5, clock=clock)
     with thread.work():
         clock.now += 5
@@ -165,7 +158,7 @@ def test_thread_is_blocked_while_its_work_takes_too_long() -> None:
 
 
 def test_longest_running_work_is_measured() -> None:
-    clock = FakeClock()
+    clock = FakeClock(1000)
     work = RunningWork(clock)
     assert work.longest_s == 0
     first = work.begin()

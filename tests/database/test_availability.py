@@ -1,17 +1,12 @@
 """Detection of a PostgreSQL server that does not respond."""
 
+import threading
+
 import pytest
 
 from livebackend.database.availability import Availability, DatabaseNotResponding
-
-
-class FakeClock:
-    """A clock that a test sets."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import FakeClock
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -62,3 +57,19 @@ def test_response_makes_the_database_available_for_all_calls(availability: Avail
         return availability.call(lambda: availability.call(lambda: "done"))
 
     assert availability.call(connect) == "done"
+
+
+def test_call_during_a_short_test_waits_for_its_result(availability: Availability) -> None:
+    availability.record_silence(since=0)
+    results: list[str] = []
+
+    def test_connection() -> None:
+        waiting_call = threading.Thread(
+            target=lambda: results.append(availability.call(lambda: "done"))
+        )
+        waiting_call.start()
+        availability.record_response()
+        waiting_call.join(10)
+
+    availability.call(test_connection)
+    wait_until(lambda: results == ["done"], 10, "the waiting call")

@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +123,20 @@ class TestFrozenServer:
                         pool.run(select_one)
 
             database.availability.call(call_during_the_test)
-        # The connections that were open during the freeze are replaced.
-        assert other_pool.run(select_one) == 1
-        assert database.availability.is_available
+        assert database.run(select_one) == 1
+        other_pool.close()
+
+    def test_silent_connections_of_other_pools_are_replaced_before_their_use(
+        self, proxy: TcpProxy, new_pool: Callable[..., Database]
+    ) -> None:
+        database = new_pool(url_at_port(proxy.port))
+        other_pool = database.with_own_pool(1, call_timeout_s=CALL_TIMEOUT_S)
+        for pool in (database, other_pool):
+            pool.run(select_one)
+        proxy.replace_host()
+        with suppress(OperationalError):
+            database.run(select_one, tries=1)
+        assert other_pool.run(select_one, tries=1) == 1
         other_pool.close()
 
 
@@ -236,7 +247,6 @@ class TestStuckPool:
         self, database_url: str, new_pool: Callable[..., Database]
     ) -> None:
         pool = new_pool(database_url, call_timeout_s=30, pool_size=2, pool_timeout_s=0.1)
-        release = threading.Event()
         with pool.engine.connect() as connection:
             select_one(connection)
             with pool.engine.connect() as other_connection:
@@ -244,7 +254,6 @@ class TestStuckPool:
                 wait_until(lambda: pool.pool.is_stuck, 20, "the pool to be stuck")
                 with pytest.raises(PoolTimeout):
                     pool.run(select_one)
-            release.set()
             wait_until(lambda: not pool.pool.is_stuck, 20, "the pool to recover")
             assert pool.run(select_one) == 1
 
@@ -263,7 +272,7 @@ class TestConnectionParameters:
         assert parameters["keepalives_idle"] == "3"
         assert parameters["connect_timeout"] == "2"
 
-    def test_parameter_of_the_url_precedes(
+    def test_parameter_of_the_url_overrides_the_default(
         self, database_url: str, new_pool: Callable[..., Database]
     ) -> None:
         url = f"{database_url}&tcp_user_timeout=9000&connect_timeout=7"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from livebackend.config.errors import DatabaseNotReady, DatabaseUnavailable
-from livebackend.core.errors import ServiceUnavailable
+from livebackend.database.availability import DatabaseNotResponding
 from livebackend.database.engine import Database
 from livebackend.database.migrations import MigrationsMissing, check_migrated, migrate
 from livebackend.monitoring.database_gate import DatabaseGate
@@ -24,7 +24,7 @@ def empty_database(new_database: Callable[[str], str], worker_id: str) -> Iterat
 
 def test_gate_of_a_migrated_database_opens_at_once(database: Database) -> None:
     gate = DatabaseGate(database, migrates=False)
-    with pytest.raises(ServiceUnavailable):
+    with pytest.raises(DatabaseNotResponding):
         gate.require_open()
     gate.try_to_open()
     gate.require_open()

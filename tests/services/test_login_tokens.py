@@ -7,26 +7,20 @@ import pytest
 from livebackend.core.errors import DomainError, TokenExpired, TokenInvalid, TokenMissing
 from livebackend.core.signing import Signer
 from livebackend.services.login_tokens import CurrentUser, LoginTokens, TokenClaims
+from tests.support.clock import FakeClock
 
 ANN = CurrentUser(7, "13800000001", 3)
 OLD_KEY, NEW_KEY = "o" * 32, "n" * 32
 SIGNER = Signer([NEW_KEY], kind="login")
 
 
-class Clock:
-    now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(1_000_000)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def tokens(clock: Clock) -> LoginTokens:
+def tokens(clock: FakeClock) -> LoginTokens:
     return LoginTokens([NEW_KEY, OLD_KEY], clock=clock)
 
 
@@ -76,7 +70,7 @@ def test_token_is_valid_for_7_days_by_default_and_for_at_most_30_days(
     assert tokens.read(token).expires_at == 1_000_000 + valid_days * 86_400
 
 
-def test_token_expires_exactly_after_its_lifetime(tokens: LoginTokens, clock: Clock) -> None:
+def test_token_expires_exactly_after_its_lifetime(tokens: LoginTokens, clock: FakeClock) -> None:
     token = tokens.issue(ANN, lifetime_s=60)
     clock.now += 59.9
     assert tokens.read(token)
@@ -85,7 +79,7 @@ def test_token_expires_exactly_after_its_lifetime(tokens: LoginTokens, clock: Cl
 
 
 def test_token_issued_in_mid_second_is_valid_for_its_full_lifetime(
-    tokens: LoginTokens, clock: Clock
+    tokens: LoginTokens, clock: FakeClock
 ) -> None:
     clock.now = 1_000_000.9
     token = tokens.issue(ANN, lifetime_s=1)
@@ -95,7 +89,7 @@ def test_token_issued_in_mid_second_is_valid_for_its_full_lifetime(
 
 @pytest.mark.parametrize("ahead_s", [60, 3600, 86_400])
 def test_token_of_a_server_whose_clock_is_ahead_is_valid(
-    ahead_s: float, tokens: LoginTokens, clock: Clock
+    ahead_s: float, tokens: LoginTokens, clock: FakeClock
 ) -> None:
     token = tokens.issue(ANN, lifetime_s=600)
     clock.now -= ahead_s
@@ -107,14 +101,14 @@ def test_token_has_the_issue_time_that_the_previous_release_requires(tokens: Log
 
 
 def test_newest_key_signs_tokens_and_older_key_still_verifies_them(
-    tokens: LoginTokens, clock: Clock
+    tokens: LoginTokens, clock: FakeClock
 ) -> None:
     old_tokens = LoginTokens([OLD_KEY], clock=clock)
     assert tokens.read(old_tokens.issue(ANN, lifetime_s=60)) == TokenClaims(ANY, 7, 3, 1_000_060)
     assert read_error(old_tokens, tokens.issue(ANN, lifetime_s=60)) is TokenInvalid
 
 
-def test_token_signed_with_an_unknown_key_is_invalid(tokens: LoginTokens, clock: Clock) -> None:
+def test_token_signed_with_an_unknown_key_is_invalid(tokens: LoginTokens, clock: FakeClock) -> None:
     tokens_with_unknown_key = LoginTokens(["x" * 32], clock=clock)
     assert read_error(tokens, tokens_with_unknown_key.issue(ANN, lifetime_s=60)) is TokenInvalid
 

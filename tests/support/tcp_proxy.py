@@ -26,6 +26,7 @@ class TcpProxy:
     _forwards: threading.Event = field(init=False)
     _sockets: list[socket.socket] = field(default_factory=list)
     _is_closed: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self._forwards = threading.Event()
@@ -50,11 +51,12 @@ class TcpProxy:
         self._forwards.set()
 
     def close(self) -> None:
-        self._is_closed = True
-        for open_socket in [self._listener, *self._sockets]:
-            with suppress(OSError):
-                open_socket.shutdown(socket.SHUT_RDWR)
-            open_socket.close()
+        with self._lock:
+            self._is_closed = True
+            for open_socket in [self._listener, *self._sockets]:
+                with suppress(OSError):
+                    open_socket.shutdown(socket.SHUT_RDWR)
+                open_socket.close()
 
     def _accept(self) -> None:
         while not self._is_closed:
@@ -67,11 +69,11 @@ class TcpProxy:
             threading.Thread(target=self._connect, args=(client, forwards), daemon=True).start()
 
     def _connect(self, client: socket.socket, forwards: threading.Event) -> None:
-        self._sockets.append(client)
-        forwards.wait()
         with suppress(OSError):  # the target does not listen, or `close` was called
+            self._close_later(client)
+            forwards.wait()
             target = self._connected_target()
-            self._sockets.append(target)
+            self._close_later(target)
             for source, destination in ((client, target), (target, client)):
                 if source.family == socket.AF_INET:
                     source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -80,6 +82,15 @@ class TcpProxy:
                 ).start()
             return
         client.close()
+
+    def _close_later(self, open_socket: socket.socket) -> None:
+        """Let `close` close a socket. Raises OSError, and closes the socket, after `close`."""
+        with self._lock:
+            if not self._is_closed:
+                self._sockets.append(open_socket)
+                return
+        open_socket.close()
+        raise OSError("the proxy is closed")
 
     def _connected_target(self) -> socket.socket:
         if isinstance(self.target, int):
