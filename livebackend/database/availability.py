@@ -52,12 +52,15 @@ class Availability:
             log.warning("database: PostgreSQL responds again")
 
     def record_silence(self, *, since: float) -> None:
-        """Record that PostgreSQL did not respond to a call that began at `since`."""
-        if self._responded_at < since:
-            self.connections_valid_from = self._clock()
-            if self.is_available:
-                self._available.clear()
-                log.error("database: PostgreSQL does not respond, calls fail until it does")
+        """Record that PostgreSQL did not respond to a call that began at `since`.
+
+        Connections that were opened earlier are replaced, also if newer ones got responses: they
+        are dead if another host has taken the address of PostgreSQL.
+        """
+        self.connections_valid_from = max(self.connections_valid_from, since)
+        if self._responded_at < since and self.is_available:
+            self._available.clear()
+            log.error("database: PostgreSQL does not respond, calls fail until it does")
 
     def call(self, work: Callable[[], T]) -> T:
         """Call `work` and return its result.

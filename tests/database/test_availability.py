@@ -25,7 +25,7 @@ def test_call_without_a_response_makes_the_database_unavailable(
     clock.now = 4
     availability.record_silence(since=0)
     assert not availability.is_available
-    assert availability.connections_valid_from == 4
+    assert availability.connections_valid_from == 0
 
 
 def test_one_slow_call_does_not_make_a_responding_database_unavailable(
@@ -36,6 +36,17 @@ def test_one_slow_call_does_not_make_a_responding_database_unavailable(
     clock.now = 4
     availability.record_silence(since=0)
     assert availability.is_available
+
+
+def test_connections_that_were_opened_before_a_silent_call_are_replaced(
+    availability: Availability, clock: FakeClock
+) -> None:
+    clock.now = 3
+    availability.record_response()  # on a new connection
+    clock.now = 4
+    availability.record_silence(since=2)
+    assert availability.is_available
+    assert availability.connections_valid_from == 2
 
 
 def test_only_one_call_at_a_time_tests_an_unavailable_database(availability: Availability) -> None:

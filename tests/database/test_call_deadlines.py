@@ -155,6 +155,26 @@ class TestSilentConnections:
         for _ in range(3):
             assert database.run(select_one) == 1
 
+    def test_all_pools_replace_their_silent_connections_although_new_ones_get_responses(
+        self, proxy: TcpProxy, new_pool: Callable[..., Database]
+    ) -> None:
+        database = new_pool(url_at_port(proxy.port), pool_size=2)
+        other_pool = database.with_own_pool(1, call_timeout_s=CALL_TIMEOUT_S)
+        for pool in (database, other_pool):
+            pool.run(select_one)
+        proxy.replace_host()
+
+        def use_a_new_connection_and_wait_on_the_silent_one(silent: Connection) -> None:
+            with database.engine.connect() as new_connection:
+                select_one(new_connection)
+            select_one(silent)
+
+        with pytest.raises(OperationalError):
+            database.run(use_a_new_connection_and_wait_on_the_silent_one)
+        assert database.availability.is_available
+        assert other_pool.run(select_one) == 1
+        other_pool.close()
+
     def test_new_connection_to_a_silent_host_times_out(
         self, proxy: TcpProxy, new_pool: Callable[..., Database]
     ) -> None:

@@ -25,6 +25,8 @@ class TcpProxy:
     connection_count: int = 0
     _forwards: threading.Event = field(init=False)
     _sockets: list[socket.socket] = field(default_factory=list)
+    # The sockets to the target whose connections are not silent for ever.
+    _targets: list[socket.socket] = field(default_factory=list)
     _is_closed: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -45,8 +47,16 @@ class TcpProxy:
             self._forwards.set()
 
     def replace_host(self) -> None:
-        """Make all connections silent for ever; forward those that are opened from now on."""
+        """Make all connections silent for ever; forward those that are opened from now on.
+
+        The target sees the end of the silent connections, as if their host had crashed: the new
+        host has no sessions of the old one, and no locks of them.
+        """
         self._forwards.clear()
+        for target in self._targets:
+            with suppress(OSError):  # the connection has ended
+                target.shutdown(socket.SHUT_RDWR)
+        self._targets.clear()
         self._forwards = threading.Event()
         self._forwards.set()
 
@@ -74,6 +84,7 @@ class TcpProxy:
             forwards.wait()
             target = self._connected_target()
             self._close_later(target)
+            self._targets.append(target)
             for source, destination in ((client, target), (target, client)):
                 if source.family == socket.AF_INET:
                     source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
