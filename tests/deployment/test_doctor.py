@@ -17,6 +17,7 @@ import pytest
 from tests.support.application import DEVELOPMENT_INI
 from tests.support.doctor import SMS_TEMPLATES, failed_checks, sms_settings
 from tests.support.qiniu_server import QiniuServer, qiniu_server
+from tests.support.small_disk import small_disk
 
 pytestmark = pytest.mark.processes
 
@@ -28,14 +29,11 @@ def qiniu() -> Iterator[QiniuServer]:
         yield server
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture(name="disk")
+def mounted_disk(tmp_path: Path) -> Iterator[Path]:
     """Mount point of a file system with a capacity of 2 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=True)
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    with small_disk(tmp_path / "disk", 2) as folder:
+        yield folder
 
 
 def run_doctor(*command_prefix: str, **settings: str) -> dict[str, Any]:
@@ -59,27 +57,27 @@ def run_doctor(*command_prefix: str, **settings: str) -> dict[str, Any]:
     return report
 
 
-def test_doctor_reports_a_full_disk(database_url: str, small_disk: Path) -> None:
+def test_doctor_reports_a_full_disk(database_url: str, disk: Path) -> None:
     settings = {
         "database_url": database_url,
-        "data_dir": str(small_disk),
+        "data_dir": str(disk),
         "pictures_min_free_disk_bytes": "1000000",
     }
     assert failed_checks(run_doctor(**settings)) == {}
     with pytest.raises(OSError, match="No space left"):
-        (small_disk / "data").write_bytes(bytes(3_000_000))
+        (disk / "data").write_bytes(bytes(3_000_000))
     failed = failed_checks(run_doctor(**settings))
     assert list(failed) == ["disk"]
     assert "No space left on device" in failed["disk"]
 
 
-def test_doctor_reports_too_little_free_disk_space(database_url: str, small_disk: Path) -> None:
+def test_doctor_reports_too_little_free_disk_space(database_url: str, disk: Path) -> None:
     settings = {
         "database_url": database_url,
-        "data_dir": str(small_disk),
+        "data_dir": str(disk),
         "pictures_min_free_disk_bytes": "1000000",
     }
-    (small_disk / "data").write_bytes(bytes(1_500_000))
+    (disk / "data").write_bytes(bytes(1_500_000))
     failed = failed_checks(run_doctor(**settings))
     assert list(failed) == ["disk"]
     assert "uploads are rejected" in failed["disk"]

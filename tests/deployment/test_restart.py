@@ -12,10 +12,15 @@ from sqlalchemy import text
 
 from livebackend.database.engine import Database
 from livebackend.development.embedded_postgres import EmbeddedPostgres
-from tests.support.installed_machine import TWO_SERVERS, InstalledMachine, installed_machine
+from tests.support.installed_machine import (
+    ONE_SERVER,
+    TWO_SERVERS,
+    InstalledMachine,
+    installed_machine,
+)
 from tests.support.known_requests import KnownRequests
 from tests.support.machine import ROOT
-from tests.support.nginx_faults import ONE_SERVER, RESTART, restarts, start_servers
+from tests.support.nginx_faults import RESTART, restarts, start_servers
 from tests.support.waiting import wait_until
 
 THREADS = 4

@@ -1,9 +1,6 @@
 """The files with which workers share metrics, also on a full file system."""
 
-import os
-import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,31 +14,18 @@ from livebackend.monitoring.metrics_files import MetricsFile
 from tests.support.application import PRODUCTION_INI
 from tests.support.pictures import PNG
 from tests.support.servers import free_port, hardened_settings, running_server
+from tests.support.small_disk import CannotMount, filled, small_disk
 from tests.support.waiting import wait_until
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture(name="disk")
+def mounted_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder],
-        check=False,
-        capture_output=True,
-    )
-    if mount.returncode:
-        pytest.skip("needs the permission to mount")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def fill(folder: Path) -> None:
-    descriptor = os.open(folder / "filler", os.O_WRONLY | os.O_CREAT)
-    with suppress(OSError):
-        while os.write(descriptor, bytes(4096)):
-            pass
-    os.close(descriptor)
+    try:
+        with small_disk(tmp_path / "small", 1) as folder:
+            yield folder
+    except CannotMount as error:
+        pytest.skip(str(error))
 
 
 def values_in(path: Path) -> dict[str, float]:
@@ -89,46 +73,45 @@ def test_damaged_file_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
-def test_existing_file_is_updated_on_a_full_disk(small_disk: Path) -> None:
-    path = small_disk / "counter_1.db"
-    file, late_file = MetricsFile(str(path)), MetricsFile(str(small_disk / "gauge_2.db"))
+def test_existing_file_is_updated_on_a_full_disk(disk: Path) -> None:
+    path = disk / "counter_1.db"
+    file, late_file = MetricsFile(str(path)), MetricsFile(str(disk / "gauge_2.db"))
     file.write_value("key", 1, 0)
     file.write()
-    fill(small_disk)
-    for number in range(500):
-        file.write_value(f"key {number}", number, 0)
-    file.write()
-    assert len(values_in(path)) == 501
-    late_file.write_value("key", 1, 0)
-    with pytest.raises(OSError, match="No space left"):
-        late_file.write()
-    (small_disk / "filler").unlink()
+    with filled(disk):
+        for number in range(500):
+            file.write_value(f"key {number}", number, 0)
+        file.write()
+        assert len(values_in(path)) == 501
+        late_file.write_value("key", 1, 0)
+        with pytest.raises(OSError, match="No space left"):
+            late_file.write()
     late_file.write()
-    assert values_in(small_disk / "gauge_2.db") == {"key": 1}
+    assert values_in(disk / "gauge_2.db") == {"key": 1}
 
 
 @pytest.mark.processes
 def test_full_disk_of_temporary_files_and_pictures_affects_only_uploads(
-    database_url: str, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database_url: str, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(small_disk))
+    monkeypatch.setenv("TMPDIR", str(disk))
     settings = {
         **hardened_settings(database_url),
         "metrics.address": f"127.0.0.1:{free_port()}",
         "server.workers": "1",
-        "data.dir": str(small_disk / "data"),
+        "data.dir": str(disk / "data"),
     }
-    (small_disk / "data").mkdir()
+    (disk / "data").mkdir()
     with running_server(PRODUCTION_INI, tmp_path, settings) as server:
         send = partial(requests.post, timeout=30)
         wait_until(lambda: len(server.workers) == 1, 30, "the worker")
         workers = server.workers
-        fill(small_disk)
-        for number in range(30):
-            login = {"userId": "13800000001", "password": f"wrong {number}"}
-            for path in ("log", "list", "room"):
-                assert send(f"{server.address}/{path}", data=login).status_code < 500
-        upload = send(f"{server.address}/upload", files={"img": ("a.png", PNG)})
-        assert (upload.status_code, upload.json()["result"]) == (200, "0006")
-        assert requests.get(f"{server.address}/readyz", timeout=10).status_code == 200
-        assert server.workers == workers
+        with filled(disk):
+            for number in range(30):
+                login = {"userId": "13800000001", "password": f"wrong {number}"}
+                for path in ("log", "list", "room"):
+                    assert send(f"{server.address}/{path}", data=login).status_code < 500
+            upload = send(f"{server.address}/upload", files={"img": ("a.png", PNG)})
+            assert (upload.status_code, upload.json()["result"]) == (200, "0006")
+            assert requests.get(f"{server.address}/readyz", timeout=10).status_code == 200
+            assert server.workers == workers

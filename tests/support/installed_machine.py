@@ -1,5 +1,6 @@
 """A `Machine` with installed and configured servers behind nginx, for tests of restarts."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,8 @@ NGINX_LIMITS = (
     ("livebackend_connections 50;", "livebackend_connections 20000;"),
 )
 TWO_SERVERS = (ROOT / "deploy/nginx-upstream.conf").read_text()
+# docs/operations.md describes this state of the upstream file.
+ONE_SERVER = TWO_SERVERS.replace("6553 max_fails=0;", "6553 max_fails=0 down; # spare")
 
 
 class InstalledMachine:
@@ -87,13 +90,7 @@ class InstalledMachine:
         return int(file.read_text()) if file.exists() else None
 
     def _install(self, postgres: EmbeddedPostgres) -> None:
-        program = self.root / "opt/livebackend/bin/livebackend"
-        program.parent.mkdir(parents=True)
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m livebackend.cli "$@"\n')
-        program.chmod(0o755)
-        shutil.copy(
-            self.machine.checkout / "deploy/restart", program.parent / "livebackend-restart"
-        )
+        install_programs(self.machine)
         self.check("/opt/livebackend/bin/livebackend init /etc/livebackend")
         fill_in_settings(self.machine, postgres)
         with (self.root / "etc/livebackend/livebackend.env").open("a") as file:
@@ -103,8 +100,17 @@ class InstalledMachine:
             "set -a; . /etc/livebackend/livebackend.env; "
             "/opt/livebackend/bin/livebackend migrate /etc/livebackend/production.ini"
         )
-        for unit in (self.machine.checkout / "deploy/systemd").iterdir():
-            shutil.copy(unit, self.root / "etc/systemd/system")
+
+
+def install_programs(machine: Machine) -> None:
+    """Install the program, the script for restarts, and the units."""
+    program = machine.root / "opt/livebackend/bin/livebackend"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m livebackend.cli "$@"\n')
+    program.chmod(0o755)
+    shutil.copy(machine.checkout / "deploy/restart", program.parent / "livebackend-restart")
+    for unit in (machine.checkout / "deploy/systemd").iterdir():
+        shutil.copy(unit, machine.root / "etc/systemd/system")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ Each function returns the outcome of the requests. The caller decides what must 
 import ssl
 import time
 
-from tests.support.installed_machine import TWO_SERVERS, InstalledMachine
+from tests.support.installed_machine import InstalledMachine
 from tests.support.known_requests import KnownRequests, Outcome
 from tests.support.slow_clients import (
     idle_connections,
@@ -16,8 +16,6 @@ from tests.support.slow_clients import (
 )
 
 RESTART = "/opt/livebackend/bin/livebackend-restart"
-# docs/operations.md describes this state of the upstream file.
-ONE_SERVER = TWO_SERVERS.replace("6553 max_fails=0;", "6553 max_fails=0 down; # spare")
 
 
 def start_servers(installed: InstalledMachine, *ports: str) -> None:
