@@ -1,18 +1,26 @@
 """Tests of the client, the classification and the limits of `make chaos`."""
 
+import http.client
 import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
 
 from tests.chaos.classification import Call, Outcome, Result, classify
-from tests.chaos.client import Endpoint, Exchange, HttpClient
+from tests.chaos.client import Attempt, Endpoint, Exchange, HttpClient
+from tests.chaos.load import Load
 from tests.chaos.observation import Observation
 from tests.chaos.readiness import ReadinessLog
 from tests.chaos.rows import Limits
+from tests.chaos.users import Account, User
 from tests.support.tcp_proxy import TcpProxy
+from tests.support.waiting import wait_until
 
 CALL = Call(
     "gift",
@@ -95,6 +103,82 @@ def test_client_reports_a_request_that_was_sent_and_got_no_response() -> None:
     assert "RemoteDisconnected" in exchange.error
 
 
+class FailingConnection(http.client.HTTPConnection):
+    """A connection that fails while the client sends the request."""
+
+    def request(self, *_: Any, **__: Any) -> None:
+        raise BrokenPipeError
+
+
+def test_client_sends_a_request_again_that_it_could_not_send_completely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with listener([b"", OK]) as port:
+        new_connection = partial(http.client.HTTPConnection, "127.0.0.1", port, timeout=10)
+        connections = iter([FailingConnection("127.0.0.1", port, timeout=10), new_connection()])
+        client = HttpClient(Endpoint(port), "127.0.0.1")
+        monkeypatch.setattr(client, "new_connection", lambda: next(connections))
+        exchange = post(client)
+    assert (exchange.status, exchange.stale_count) == (200, 1)
+
+
+class ReusedConnection:
+    """A connection that was idle before, and fails when the client waits for the response."""
+
+    sock: socket.socket | None = None
+
+    def __init__(self, *, open_for_s: float, error: Exception) -> None:
+        self._open_for_s = open_for_s
+        self._error = error
+
+    def request(self, *_: Any) -> None:
+        pass
+
+    def getresponse(self) -> NoReturn:
+        time.sleep(self._open_for_s)
+        raise self._error
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("open_for_s", "error", "is_sent_again"),
+    [
+        (0, http.client.RemoteDisconnected("closed"), True),
+        (0, ConnectionResetError(), True),
+        (0.1, http.client.RemoteDisconnected("closed"), False),
+        (0.1, ConnectionResetError(), False),
+        (0, TimeoutError(), False),
+        (0, http.client.BadStatusLine("x"), False),
+    ],
+)
+def test_complete_request_is_lost_unless_an_idle_connection_is_closed_at_once(
+    open_for_s: float,
+    error: Exception,
+    is_sent_again: bool,  # noqa: FBT001
+) -> None:
+    connection: Any = ReusedConnection(open_for_s=open_for_s, error=error)
+    for is_reused in (True, False):
+        attempt = Attempt(connection, is_reused=is_reused)
+        with pytest.raises(type(error)) as raised:
+            attempt.send("POST", "/list", b"", {})
+        assert attempt.cannot_be_executed(raised.value) is (is_sent_again and is_reused)
+
+
+def test_connections_that_are_always_closed_too_early_lose_the_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with listener([b""] * 20) as port:
+        client = HttpClient(Endpoint(port), "127.0.0.1")
+        connection = partial(FailingConnection, "127.0.0.1", port, timeout=10)
+        monkeypatch.setattr(client, "new_connection", connection)
+        exchange = post(client)
+        for _ in range(20 - exchange.stale_count):
+            socket.create_connection(("127.0.0.1", port)).close()
+    assert (exchange.status, exchange.stale_count) == (0, 10)
+
+
 def test_client_tries_a_refused_connection_again() -> None:
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         port = reserved.getsockname()[1]
@@ -143,12 +227,44 @@ def test_readiness_does_not_contradict_calls_that_succeed_again() -> None:
 def test_limits_name_each_figure_that_exceeds_them() -> None:
     results = [result(Outcome.WRONG, 1), result(Outcome.LOST, 1, 6), result(Outcome.ANSWERED, 1)]
     observation = Observation(results, [], 0, 2)
-    exceeded = Limits(longest_s=5).exceeded(observation)
+    exceeded = Limits(min_answered=1, longest_s=5).exceeded(observation)
     assert [text.partition(":")[0] for text in exceeded] == [
         "wrong responses",
         "lost requests",
         "seconds of the longest call",
     ]
+
+
+def test_row_without_requests_exceeds_its_limits() -> None:
+    limits = Limits(min_answered=1, min_refused=1, agreement_s=2)
+    assert limits.exceeded(Observation([], [], 0, 2, readiness())) == [
+        "answered requests: 0, minimum 1",
+        "refused requests: 0, minimum 1",
+        "/readyz was not requested during the fault",
+    ]
+
+
+def test_readiness_contradicts_calls_for_the_longest_time_in_which_it_is_200() -> None:
+    results = [result(Outcome.REFUSED, time_s) for time_s in range(101, 110)]
+    statuses = [(101.5, 200), (103, 503), (103.5, 200), (104, 200), (105, 503), (109, 503)]
+    observation = Observation(results, [], 100, 110, readiness(*statuses, (112, 200)))
+    assert observation.agreement_s == pytest.approx(1)
+
+
+def test_client_that_fails_is_an_error_of_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> Exchange:
+        raise KeyError("x")
+
+    monkeypatch.setattr(HttpClient, "post", fail)
+    account = Account(1, 1, "1", "a")
+    users: Any = SimpleNamespace(
+        users=[User(account, "token", (account,), ())], hosts=[account], tokens=None
+    )
+    load = Load(users, Endpoint(1), client_count=1, pause_s=0)
+    load.start()
+    wait_until(lambda: load.errors, 60, "the error of the client")
+    load.stop()
+    assert load.errors == ["client 0 failed: KeyError('x')"]
 
 
 def test_silent_proxy_forwards_later_what_was_sent_meanwhile() -> None:
@@ -171,9 +287,10 @@ def test_silent_proxy_forwards_later_what_was_sent_meanwhile() -> None:
         newly_accepted.settimeout(10)
         new_client.sendall(b"c")
         assert newly_accepted.recv(1) == b"c"
-        accepted.setblocking(False)
+        assert accepted.recv(1) == b""
+        client.setblocking(False)
         with pytest.raises(BlockingIOError):
-            accepted.recv(1)
+            client.recv(1)
         proxy.close()
         for open_socket in (client, new_client, accepted, newly_accepted):
             open_socket.close()

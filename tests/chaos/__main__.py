@@ -19,6 +19,7 @@ from tests.chaos import (
 from tests.chaos.rows import Row, Scale, Skipped
 from tests.chaos.site import Site, running_site
 from tests.chaos.table import print_head, print_row, print_skipped
+from tests.support.small_disk import CannotMount
 
 # Several times the duration on an idle machine.
 _MAX_SECONDS, _MAX_SECONDS_SHORT = 3600, 1800
@@ -61,9 +62,10 @@ def main(*, short: bool, only: str, list_only: bool) -> None:
 
 def run_row(site: Site, row: Row, scale: Scale) -> bool:
     """Observe a row and print it; return whether its limits hold."""
+    started_at = time.monotonic()
     try:
         observation = row.observe(site, scale)
-    except Skipped as skipped:
+    except (Skipped, CannotMount) as skipped:
         print_skipped(row, str(skipped))
         return True
     except Exception as error:  # noqa: BLE001  # a row that fails must not hide the others
@@ -72,7 +74,7 @@ def run_row(site: Site, row: Row, scale: Scale) -> bool:
         return False
     if end := site.end_of_server():
         observation.errors.append(end)
-    return print_row(row, observation)
+    return print_row(row, observation, time.monotonic() - started_at)
 
 
 if __name__ == "__main__":

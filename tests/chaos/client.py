@@ -1,4 +1,4 @@
-"""HTTP client of the load: it knows whether a request without a response was sent."""
+"""HTTP client of the load: it knows whether a server can have executed a lost request."""
 
 import http.client
 import select
@@ -12,6 +12,17 @@ from dataclasses import dataclass
 _CONNECT_FOR_S = 30.0
 _CONNECT_PAUSE_S = 0.05
 _TIMEOUT_S = 20.0
+# A server closes an idle connection at the moment in which the client sends a request: the client
+# learns of it within this time. A server that ends while it executes the request rarely ends so
+# early.
+_IDLE_CLOSE_S = 0.05
+_MAX_SENDS = 10
+_CLOSED = (
+    http.client.RemoteDisconnected,
+    ConnectionError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
 
 
 @dataclass(frozen=True)
@@ -30,8 +41,8 @@ class Endpoint:
 class Exchange:
     """A request that was sent, and its response; `status` is 0 without a response.
 
-    `sent_at` is a time of time.monotonic(). `stale_count` counts the connections that the server
-    had closed before it received the request: the client sent it again.
+    `sent_at` is a time of time.monotonic(). `stale_count` counts the connections that were closed
+    before the server had the whole request: the client sent it again.
     """
 
     status: int
@@ -56,34 +67,34 @@ class HttpClient:
         headers = {"Content-Type": content_type, "Host": "live.example"}
         if self._endpoint.tls is None:
             headers["Connection"] = "close"
-        stale_count = 0
-        while True:
+        for stale_count in range(_MAX_SENDS):
             is_reused = self._is_open()
             try:
                 connection = self._connect()
             except OSError as error:
                 return Exchange(0, {}, b"", time.monotonic(), 0, stale_count, f"connect: {error}")
-            sent_at = time.monotonic()
+            attempt = Attempt(connection, is_reused=is_reused)
             try:
-                connection.request("POST", path, body, headers)
-                response = connection.getresponse()
-                content = response.read()
+                response, content = attempt.send("POST", path, body, headers)
             except (OSError, http.client.HTTPException) as error:
-                duration_s = time.monotonic() - sent_at
                 self.close()
-                if is_reused and isinstance(
-                    error, http.client.RemoteDisconnected | ConnectionError
-                ):
-                    stale_count += 1
+                if attempt.cannot_be_executed(error):
                     continue
-                return Exchange(0, {}, b"", sent_at, duration_s, stale_count, repr(error))
-            duration_s = time.monotonic() - sent_at
+                duration_s = attempt.duration_s
+                return Exchange(0, {}, b"", attempt.sent_at, duration_s, stale_count, repr(error))
             if response.will_close or self._endpoint.tls is None:
                 self.close()
             lower_headers = {name.lower(): value for name, value in response.getheaders()}
             return Exchange(
-                response.status, lower_headers, content, sent_at, duration_s, stale_count
+                response.status,
+                lower_headers,
+                content,
+                attempt.sent_at,
+                attempt.duration_s,
+                stale_count,
             )
+        error_text = f"{_MAX_SENDS} connections were closed before the request was complete"
+        return Exchange(0, {}, b"", time.monotonic(), 0, _MAX_SENDS, error_text)
 
     def close(self) -> None:
         if self._connection:
@@ -107,7 +118,7 @@ class HttpClient:
             return self._connection
         deadline = time.monotonic() + _CONNECT_FOR_S
         while True:
-            connection = self._new_connection()
+            connection = self.new_connection()
             try:
                 connection.connect()
             except OSError:
@@ -120,7 +131,7 @@ class HttpClient:
                 self._connection = connection
                 return connection
 
-    def _new_connection(self) -> http.client.HTTPConnection:
+    def new_connection(self) -> http.client.HTTPConnection:
         address = ("127.0.0.1", self._endpoint.port)
         source = (self._source_address, 0)
         if self._endpoint.tls is None:
@@ -128,3 +139,40 @@ class HttpClient:
         return http.client.HTTPSConnection(
             *address, timeout=_TIMEOUT_S, source_address=source, context=self._endpoint.tls
         )
+
+
+class Attempt:
+    """Sends a request on a connection; after a failure, it knows how far the request came."""
+
+    def __init__(self, connection: http.client.HTTPConnection, *, is_reused: bool) -> None:
+        self._connection = connection
+        self._is_reused = is_reused
+        self._is_sent = False
+        self._has_response = False
+        self.sent_at = time.monotonic()
+
+    @property
+    def duration_s(self) -> float:
+        return time.monotonic() - self.sent_at
+
+    def send(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str]
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        """Send the request once; return the response and its body."""
+        self._connection.request(method, path, body, headers)
+        self._is_sent = True
+        response = self._connection.getresponse()
+        self._has_response = True
+        return response, response.read()
+
+    def cannot_be_executed(self, error: Exception) -> bool:
+        """Return whether the connection was closed before the server had the whole request.
+
+        The client cannot know this of a request that it has sent completely. It assumes it if the
+        connection was idle before, and was closed at once and without a byte of a response.
+        """
+        if not isinstance(error, _CLOSED):
+            return False
+        if not self._is_sent:
+            return True
+        return self._is_reused and not self._has_response and self.duration_s < _IDLE_CLOSE_S

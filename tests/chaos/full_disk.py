@@ -4,13 +4,12 @@ import time
 
 from tests.chaos.client import Endpoint
 from tests.chaos.load import Load
-from tests.chaos.local_resources import filled, small_disk
 from tests.chaos.observation import Observation, observe
-from tests.chaos.rows import DATABASE_LIMITS, Row, Scale
+from tests.chaos.rows import CLIENT_COUNT, OUTAGE_LIMITS, Row, Scale
 from tests.chaos.site import Site, create_users, running_postgres
 from tests.support.postgres_node import Node, socket_directory
+from tests.support.small_disk import filled, small_disk
 
-_CLIENT_COUNT = 24
 # A new data directory has 50 MB; its write-ahead log grows to 80 MB.
 _DISK_MB = 256
 
@@ -30,7 +29,7 @@ def observe_full_disk(site: Site, scale: Scale) -> Observation:
             _start_if_ended(postgres)
 
         with site.own_server({"database.url": postgres.url}) as server:
-            load = Load(users, Endpoint(server.port), _CLIENT_COUNT)
+            load = Load(users, Endpoint(server.port), CLIENT_COUNT)
             return observe(load, postgres.url, fill, readiness_port=server.port)
 
 
@@ -41,4 +40,4 @@ def _start_if_ended(postgres: Node) -> None:
         postgres.start()
 
 
-ROWS = [Row("disk of PostgreSQL full", observe_full_disk, DATABASE_LIMITS)]
+ROWS = [Row("disk of PostgreSQL full", observe_full_disk, OUTAGE_LIMITS)]

@@ -3,17 +3,19 @@
 import os
 import signal
 import time
+from dataclasses import replace
 
 from tests.chaos.client import Endpoint
 from tests.chaos.load import Load
 from tests.chaos.observation import Observation, observe
-from tests.chaos.rows import Limits, Row, Scale
+from tests.chaos.rows import CLIENT_COUNT, OUTAGE_LIMITS, Limits, Row, Scale
 from tests.chaos.server import wait_until_ready
 from tests.chaos.site import Site
 
-_CLIENT_COUNT = 24
 # Requests that a killed process can lose: those in flight, one for each client.
-_LOST_LIMITS = Limits(lost=_CLIENT_COUNT, refused=_CLIENT_COUNT, recovery_s=2)
+_LOST_LIMITS = Limits(
+    lost=CLIENT_COUNT, refused=CLIENT_COUNT, sent_again=CLIENT_COUNT, recovery_s=2
+)
 
 
 def observe_killed_workers(site: Site, scale: Scale) -> Observation:
@@ -54,7 +56,7 @@ def observe_killed_worker_without_database(site: Site, scale: Scale) -> Observat
 
 
 def _load(site: Site) -> Load:
-    return Load(site.users, Endpoint(site.server.port), _CLIENT_COUNT)
+    return Load(site.users, Endpoint(site.server.port), CLIENT_COUNT)
 
 
 def _kill_worker(site: Site) -> None:
@@ -67,6 +69,6 @@ ROWS = [
     Row(
         "kill -9 of a worker without PostgreSQL",
         observe_killed_worker_without_database,
-        Limits(lost=_CLIENT_COUNT, longest_s=5, recovery_s=2, agreement_s=2),
+        replace(OUTAGE_LIMITS, lost=CLIENT_COUNT, sent_again=CLIENT_COUNT),
     ),
 ]

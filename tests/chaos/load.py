@@ -35,7 +35,10 @@ class Gift:
 
 @dataclass
 class Load:
-    """Clients that run in threads from `start` to `stop`; the results of their requests."""
+    """Clients that run in threads from `start` to `stop`; the results of their requests.
+
+    `errors` has the failures of the clients themselves.
+    """
 
     users: Users
     endpoint: Endpoint
@@ -92,6 +95,15 @@ class _Client:
         self._prefix = f"{time.time_ns():x}-{number}"
 
     def run(self) -> None:
+        """Send requests until the load stops; an error of the client becomes one of the load."""
+        try:
+            self._run_steps()
+        except Exception as error:  # noqa: BLE001  # a thread has no caller
+            self._load.errors.append(f"client {self._number} failed: {error!r:.500}")
+        finally:
+            self._http.close()
+
+    def _run_steps(self) -> None:
         steps: Sequence[tuple[Callable[[], object], int]] = (
             (lambda: self._send(calls.friend_list(self._user)), 25),
             (lambda: self._send(calls.message_list(self._user)), 15),
@@ -109,7 +121,6 @@ class _Client:
             (step,) = self._random.choices(functions, weights)
             step()
             self._load.wait(self._random.uniform(0.5, 1.5) * self._load.pause_s)
-        self._http.close()
 
     def _search(self) -> None:
         friend = self._random.choice(self._user.friends)

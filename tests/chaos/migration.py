@@ -15,13 +15,12 @@ from livebackend.database.engine import Database
 from tests.chaos.client import Endpoint
 from tests.chaos.load import Load
 from tests.chaos.observation import Observation, observe
-from tests.chaos.rows import Limits, Row, Scale, Skipped
+from tests.chaos.rows import CLIENT_COUNT, Limits, Row, Scale, Skipped
 from tests.chaos.server import settings, start_ready, stop
 from tests.chaos.site import Site, create_users, running_postgres
 from tests.support.application import DEVELOPMENT_INI
 from tests.support.postgres_node import socket_directory
 
-_CLIENT_COUNT = 24
 _ROOT = DEVELOPMENT_INI.parent
 _MIGRATION_TIMEOUT_S = 400
 # The migrations of 0.2.0 and later fill columns of `accounts`.
@@ -55,7 +54,7 @@ def observe_migration(site: Site, scale: Scale) -> Observation:
             variables={"PYTHONPATH": str(release)},
         )
         try:
-            load = Load(users, Endpoint(server.port), _CLIENT_COUNT)
+            load = Load(users, Endpoint(server.port), CLIENT_COUNT)
             observation = observe(
                 load,
                 postgres.url,

@@ -34,6 +34,6 @@ ROWS = [
     Row(
         f"{USER_COUNT} clients, mixed traffic",
         observe_mixed_traffic,
-        Limits(refused=0, agreement_s=2),
+        Limits(min_answered=1000, refused=0, agreement_s=2),
     )
 ]

@@ -15,8 +15,8 @@ from tests.chaos.load import Load
 from tests.chaos.readiness import ReadinessLog
 
 WARM_UP_S = 2.0
-# After a fault, the load continues until all requests were answered for CALM_S.
-_CALM_S, _MAX_RECOVERY_S = 2.5, 20.0
+# After a fault, the load continues until all requests were answered for _STABLE_S.
+_STABLE_S, _MAX_RECOVERY_S = 2.5, 20.0
 _AUDIT_TIMEOUT_S = 60
 _END_MARGIN_S = 0.5
 _MAX_GAP_S = 1.0
@@ -60,29 +60,43 @@ class Observation:
         return max(0, max(self._failure_times, default=0) - self.ended_at)
 
     @property
+    def has_readiness(self) -> bool:
+        """Whether /readyz was requested during the fault."""
+        statuses = self.readiness.statuses if self.readiness else []
+        return any(self.started_at <= sent_at <= self.ended_at for sent_at, _ in statuses)
+
+    @property
     def agreement_s(self) -> float | None:
         """The longest time for which /readyz and the calls contradicted each other.
 
-        It starts when calls begin to fail, and ends with the last 200 while they fail; or it starts
-        when the fault is over and no call fails, and ends with the last status that is not 200.
+        It is 200 without interruption while calls fail; or it is not 200 after the fault is over
+        and no call fails any more.
         """
         if self.readiness is None:
             return None
-        # The database already works shortly before `inject` returns.
-        ready_times = [
-            time_s
-            for time_s in self.readiness.times(ready=True)
-            if time_s < self.ended_at - _END_MARGIN_S
-        ]
         wrongly_ready_s = [
-            time_s - begin
-            for begin, end in self._failing_intervals()
-            for time_s in ready_times
-            if begin <= time_s <= end
+            self._ready_s(begin, end, self.readiness) for begin, end in self._failing_intervals()
         ]
-        well_again = max([*self._failure_times, self.ended_at])
-        wrongly_unready_s = [time_s - well_again for time_s in self.readiness.times(ready=False)]
+        recovered_at = max([*self._failure_times, self.ended_at])
+        wrongly_unready_s = [time_s - recovered_at for time_s in self.readiness.times(ready=False)]
         return max([0, *wrongly_ready_s, *wrongly_unready_s])
+
+    def _ready_s(self, begin: float, end: float, readiness: ReadinessLog) -> float:
+        """Return the longest time in an interval for which /readyz was 200 without interruption.
+
+        The end of the fault ends the interval too.
+        """
+        # The database already works shortly before `inject` returns.
+        end = min(end, self.ended_at - _END_MARGIN_S)
+        longest_s, unready_at = 0.0, begin
+        for sent_at, status in readiness.statuses:
+            if not begin <= sent_at <= end:
+                continue
+            if status == 200:
+                longest_s = max(longest_s, sent_at - unready_at)
+            else:
+                unready_at = sent_at
+        return longest_s
 
     def _failing_intervals(self) -> list[tuple[float, float]]:
         """Return the intervals in which calls fail, without gaps of over _MAX_GAP_S."""
@@ -129,7 +143,7 @@ def observe(
         started_at = time.monotonic()
         inject()
         ended_at = time.monotonic()
-        _await_calm(load, readiness, ended_at)
+        _await_recovery(load, readiness, ended_at)
     finally:
         load.stop()
         if readiness:
@@ -138,7 +152,7 @@ def observe(
     return Observation(load.results, errors, started_at, ended_at, readiness)
 
 
-def _await_calm(load: Load, readiness: ReadinessLog | None, ended_at: float) -> None:
+def _await_recovery(load: Load, readiness: ReadinessLog | None, ended_at: float) -> None:
     while time.monotonic() < ended_at + _MAX_RECOVERY_S:
         time.sleep(0.25)
         failures = [
@@ -146,7 +160,7 @@ def _await_calm(load: Load, readiness: ReadinessLog | None, ended_at: float) -> 
         ]
         if readiness:
             failures += readiness.times(ready=False)
-        if time.monotonic() > max([*failures, ended_at]) + _CALM_S:
+        if time.monotonic() > max([*failures, ended_at]) + _STABLE_S:
             return
 
 

@@ -20,14 +20,13 @@ from tests.chaos.classification import Call, Result
 from tests.chaos.client import Endpoint, HttpClient
 from tests.chaos.load import Load, send
 from tests.chaos.observation import Observation, observe
-from tests.chaos.rows import UNHARMED, Row, Scale
+from tests.chaos.rows import CLIENT_COUNT, NO_EFFECT_LIMITS, Row, Scale
 from tests.chaos.site import Site
 from tests.chaos.users import User
 from tests.chaos.wechat_gateway import URL_VARIABLE, RedirectedWechatPayments
 from tests.support.application import DEVELOPMENT_INI
 from tests.support.wechat_server import API_KEY, APP_ID, MERCHANT, PUBLIC_KEY_ID, SERIAL, rsa_key
 
-_CLIENT_COUNT = 24
 # A call of a provider ends within 4 s, and an API call within 5 s.
 _MAX_PROVIDER_CALL_S = 5.0
 _MAX_OTHER_CALL_S = 2.0
@@ -61,12 +60,12 @@ def observe_hanging_providers(site: Site, scale: Scale) -> Observation:
         variables = {URL_VARIABLE: url, "PYTHONPATH": str(DEVELOPMENT_INI.parent)}
         with site.own_server(_provider_settings(url, site.folder), variables=variables) as server:
             endpoint = Endpoint(server.port)
-            load = Load(site.users, endpoint, _CLIENT_COUNT, with_streams=False)
+            load = Load(site.users, endpoint, CLIENT_COUNT, with_streams=False)
             provider_results: list[Result] = []
 
             def use_providers() -> None:
                 end = time.monotonic() + scale.pick(15, 8)
-                users = site.users.users[_CLIENT_COUNT:]
+                users = site.users.users[CLIENT_COUNT:]
                 threads = [
                     threading.Thread(
                         target=_call_until, args=(endpoint, users[n], call, end, provider_results)
@@ -159,4 +158,4 @@ def _provider_settings(url: str, folder: Path) -> dict[str, str]:
     }
 
 
-ROWS = [Row("providers hanging", observe_hanging_providers, UNHARMED)]
+ROWS = [Row("providers hanging", observe_hanging_providers, NO_EFFECT_LIMITS)]

@@ -23,9 +23,16 @@ class Scale:
 
 @dataclass(frozen=True)
 class Limits:
-    """What must hold in a row. None: no limit."""
+    """What must hold in a row. None: no limit.
 
+    The minimums show that there was a load, and that it met the fault: without requests, every
+    other limit holds. `sent_again` limits the requests whose connection was closed too early.
+    """
+
+    min_answered: int = 100
+    min_refused: int = 0
     refused: int | None = None
+    sent_again: int = 3
     lost: int | None = 0
     longest_s: float | None = None
     recovery_s: float | None = None
@@ -38,12 +45,24 @@ class Limits:
             ("wrong responses", observation.count(Outcome.WRONG), 0),
             ("lost requests", observation.count(Outcome.LOST), self.lost),
             ("refused requests", observation.count(Outcome.REFUSED), self.refused),
+            ("requests sent again", observation.stale_count, self.sent_again),
             ("seconds of the longest call", observation.longest_s, self.longest_s),
             ("seconds to recover", observation.recovery_s, self.recovery_s),
             ("seconds until /readyz agreed", observation.agreement_s, self.agreement_s),
             ("p99 in seconds", observation.p99_s, self.p99_s),
         ]
-        return [
+        minimums = [
+            ("answered requests", observation.count(Outcome.ANSWERED), self.min_answered),
+            ("refused requests", observation.count(Outcome.REFUSED), self.min_refused),
+        ]
+        problems = [
+            f"{name}: {figure}, minimum {minimum}"
+            for name, figure, minimum in minimums
+            if figure < minimum
+        ]
+        if self.agreement_s is not None and not observation.has_readiness:
+            problems.append("/readyz was not requested during the fault")
+        return problems + [
             f"{name}: {figure:.3g}, limit {limit:g}"
             for name, figure, limit in figures
             if figure is not None and limit is not None and figure > limit
@@ -63,7 +82,10 @@ class Row:
     limits: Limits
 
 
-# A fault of the database: every call ends within 5 s, and the service is well after 2 s.
-DATABASE_LIMITS = Limits(longest_s=5, recovery_s=2, agreement_s=2)
+# Clients of a row, unless it needs more.
+CLIENT_COUNT = 24
+# An outage of the database: some calls are refused, every call ends within 5 s, and no call is
+# refused 2 s later.
+OUTAGE_LIMITS = Limits(min_refused=1, longest_s=5, recovery_s=2, agreement_s=2)
 # A fault that must affect no request.
-UNHARMED = Limits(refused=0, recovery_s=0)
+NO_EFFECT_LIMITS = Limits(refused=0, recovery_s=0)

@@ -8,11 +8,10 @@ from tests.chaos.client import Endpoint
 from tests.chaos.load import Load
 from tests.chaos.observation import Observation, observe
 from tests.chaos.proxied import proxied_servers
-from tests.chaos.rows import Limits, Row, Scale
+from tests.chaos.rows import CLIENT_COUNT, Limits, Row, Scale
 from tests.chaos.site import Site
 from tests.support.application import DEVELOPMENT_INI
 
-_CLIENT_COUNT = 24
 _MAX_P99_S = 0.2
 _BODY_COUNT = 200
 
@@ -29,7 +28,7 @@ def observe_idle_connections(site: Site, scale: Scale) -> Observation:
 
 def _observe(site: Site, count: int, seconds: int, kind: str) -> Observation:
     with proxied_servers(site, server_count=1) as (_, endpoint):
-        load = Load(site.users, endpoint, _CLIENT_COUNT)
+        load = Load(site.users, endpoint, CLIENT_COUNT)
         opened_counts: list[int] = []
         observation = observe(
             load,

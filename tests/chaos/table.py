@@ -17,6 +17,7 @@ _COLUMNS = (
     ("p99 ms", 7),
     ("recovered s", 12),
     ("/readyz s", 10),
+    ("row took s", 11),
     ("", 8),
 )
 
@@ -25,8 +26,11 @@ def print_head() -> None:
     _print_cells([name for name, _ in _COLUMNS])
 
 
-def print_row(row: Row, observation: Observation) -> bool:
-    """Print the figures of a row and what is wrong; return whether all limits hold."""
+def print_row(row: Row, observation: Observation, duration_s: float) -> bool:
+    """Print the figures of a row and what is wrong; return whether all limits hold.
+
+    `duration_s` includes the start and the stop of servers.
+    """
     problems = row.limits.exceeded(observation) + observation.errors
     agreement_s = observation.agreement_s
     _print_cells(
@@ -38,6 +42,7 @@ def print_row(row: Row, observation: Observation) -> bool:
             f"{observation.p99_s * 1000:.0f}",
             f"{observation.recovery_s:.1f}",
             "-" if agreement_s is None else f"{agreement_s:.1f}",
+            f"{duration_s:.0f}",
             "FAILED" if problems else "ok",
         ]
     )
