@@ -5,17 +5,16 @@ its migrations by those of this version, and runs its tests. So it checks that t
 previous release continue to work after `livebackend migrate`.
 """
 
-import io
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
+from tools.releases import copy_release, previous_release
+
 ROOT = Path(__file__).parent.parent
-COMMIT = "57af5d6"  # release 0.2.0
 TIMEOUT_S = 1800
 # The migrations import this module, which the previous release does not have.
 _MIGRATION_STEPS = Path("livebackend/database/online_migrations.py")
@@ -33,20 +32,12 @@ _DESELECTED = (
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="livebackend-") as name:
         folder = Path(name)
-        _copy_release(folder)
+        _copy_previous_release(folder)
         return _run_tests(folder)
 
 
-def _copy_release(folder: Path) -> None:
-    archive = subprocess.run(
-        ["git", "archive", COMMIT],  # noqa: S607
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        timeout=60,
-    ).stdout
-    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-        files.extractall(folder, filter="data")
+def _copy_previous_release(folder: Path) -> None:
+    copy_release(previous_release(), folder)
     shutil.rmtree(folder / "migrations")
     shutil.copytree(ROOT / "migrations", folder / "migrations")
     shutil.copy(ROOT / _MIGRATION_STEPS, folder / _MIGRATION_STEPS)

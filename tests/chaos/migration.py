@@ -1,7 +1,6 @@
 """Migrations of a large database while the previous release serves requests."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from tests.chaos.server import settings, start_ready, stop
 from tests.chaos.site import Site, create_users, running_postgres
 from tests.support.application import DEVELOPMENT_INI
 from tests.support.postgres_node import socket_directory
+from tools.releases import ReleaseMissing, copy_release, previous_release
 
 _ROOT = DEVELOPMENT_INI.parent
 _MIGRATION_TIMEOUT_S = 400
@@ -38,7 +38,7 @@ def observe_migration(site: Site, scale: Scale) -> Observation:
     account_count = scale.pick(3_000_000, 300_000)
     site.stop_server()
     release = site.folder / "previous release"
-    version = _export_previous_release(release)
+    version = _copy_previous_release(release)
     with (
         socket_directory() as socket_root,
         running_postgres(site.folder / "previous", socket_root, migrated=False) as postgres,
@@ -67,35 +67,17 @@ def observe_migration(site: Site, scale: Scale) -> Observation:
     return replace(observation, notes=[note])
 
 
-def _export_previous_release(folder: Path) -> str:
-    """Export the newest release that lacks the newest migration; return its version.
-
-    Raises Skipped if git does not have it, as in a shallow clone.
-    """
-    newest_migration = max(path.name for path in (_ROOT / "migrations/versions").glob("[0-9]*.py"))
-    releases: list[tuple[str, str]] = re.findall(
-        r"^\| ([0-9.]+) \| ([0-9a-f]{7,}) \|",
-        (_ROOT / "docs/upgrading.md").read_text(),
-        re.MULTILINE,
-    )
-    for version, commit in releases:
-        try:
-            names = _git("ls-tree", "--name-only", commit, "migrations/versions/").decode()
-            if newest_migration not in names:
-                folder.mkdir()
-                archive = _git("archive", commit)
-                subprocess.run(["tar", "-x"], input=archive, cwd=folder, check=True, timeout=60)
-                # Python would find the migrations of this checkout, which is installed.
-                shutil.copytree(folder / "migrations", folder / "livebackend/migrations")
-                return version
-        except subprocess.CalledProcessError:
-            raise Skipped(f"git does not have release {version}") from None
-    raise Skipped("no release lacks the newest migration")
-
-
-def _git(*arguments: str) -> bytes:
-    command = ["git", "-C", str(_ROOT), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+def _copy_previous_release(folder: Path) -> str:
+    """Copy the release before the newest migration; return its version."""
+    try:
+        release = previous_release()
+    except ReleaseMissing as error:
+        raise Skipped(str(error)) from None
+    folder.mkdir()
+    copy_release(release, folder)
+    # Python would find the migrations of this checkout, which is installed.
+    shutil.copytree(folder / "migrations", folder / "livebackend/migrations")
+    return release.version
 
 
 def _settings_of_release(release: Path, url: str) -> dict[str, str]:
