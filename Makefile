@@ -53,7 +53,7 @@ crash-test: .venv/installed-development ## crash a server at each step of some o
 	@exec $(IN_VENV) tests.crashes --runs $(RUNS) $(ARGS)
 
 # chaos needs nginx, openssl, curl, a C compiler, and root for the rows with a full disk.
-chaos: .venv/installed-development ## inject faults into servers under load; no request may be lost (ARGS=--short: 4 minutes)
+chaos: .venv/installed-development ## inject faults into servers under load; no request may be lost (ARGS=--short: 3 minutes)
 	@exec $(IN_VENV) tests.chaos $(ARGS)
 
 mutants: .venv/installed-development ## insert errors into the ledger; a test must fail for each error

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from tests.chaos.__main__ import ROWS
 from tests.chaos.classification import Call, Outcome, Result, classify
 from tests.chaos.client import Attempt, Endpoint, Exchange, HttpClient
 from tests.chaos.load import Load
@@ -19,6 +20,7 @@ from tests.chaos.observation import Observation
 from tests.chaos.readiness import ReadinessLog
 from tests.chaos.rows import Limits
 from tests.chaos.users import Account, User
+from tests.support.application import DEVELOPMENT_INI
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
@@ -233,6 +235,14 @@ def test_limits_name_each_figure_that_exceeds_them() -> None:
         "lost requests",
         "seconds of the longest call",
     ]
+
+
+def test_short_form_names_the_tests_that_cover_the_rows_it_leaves_out() -> None:
+    covering_tests = {row.covered_by for row in ROWS if row.covered_by}
+    assert covering_tests
+    for name in covering_tests:
+        assert (DEVELOPMENT_INI.parent / name).exists()
+    assert sum(not row.covered_by for row in ROWS) >= len(ROWS) // 2
 
 
 def test_row_without_requests_exceeds_its_limits() -> None:

@@ -41,7 +41,7 @@ def observe_terminated_backends(site: Site, scale: Scale) -> Observation:
 def observe_frozen(site: Site, scale: Scale) -> Observation:
     def freeze() -> None:
         with site.postgres.frozen():
-            time.sleep(scale.pick(10, 6))
+            time.sleep(scale.pick(10, 5))
 
     return _observe_shared_server(site, freeze)
 
@@ -49,7 +49,7 @@ def observe_frozen(site: Site, scale: Scale) -> Observation:
 def observe_silent_connections(site: Site, scale: Scale) -> Observation:
     def be_silent(proxy: TcpProxy) -> None:
         with proxy.silent():
-            time.sleep(scale.pick(10, 6))
+            time.sleep(scale.pick(10, 5))
 
     return _observe_behind_proxy(site, be_silent)
 
@@ -86,7 +86,7 @@ def _observe_behind_proxy(site: Site, inject: Callable[[TcpProxy], object]) -> O
 
 
 ROWS = [
-    Row("PostgreSQL stopped", observe_stopped, OUTAGE_LIMITS),
+    Row("PostgreSQL stopped", observe_stopped, OUTAGE_LIMITS, "tests/ledger_crash_test.py"),
     Row(
         "all PostgreSQL backends terminated",
         observe_terminated_backends,
@@ -94,6 +94,11 @@ ROWS = [
         replace(OUTAGE_LIMITS, min_refused=0),
     ),
     Row("PostgreSQL frozen", observe_frozen, OUTAGE_LIMITS),
-    Row("silent connections to PostgreSQL", observe_silent_connections, OUTAGE_LIMITS),
+    Row(
+        "silent connections to PostgreSQL",
+        observe_silent_connections,
+        OUTAGE_LIMITS,
+        "tests/database/test_call_deadlines.py",
+    ),
     Row("host of PostgreSQL replaced", observe_replaced_host, OUTAGE_LIMITS),
 ]

@@ -25,7 +25,7 @@ def observe_full_disk(site: Site, scale: Scale) -> Observation:
 
         def fill() -> None:
             with filled(disk):
-                time.sleep(scale.pick(10, 6))
+                time.sleep(scale.pick(10, 4))
             _start_if_ended(postgres)
 
         with site.own_server({"database.url": postgres.url}) as server:

@@ -47,7 +47,7 @@ def observe_killed_worker_without_database(site: Site, scale: Scale) -> Observat
         site.postgres.stop()
         try:
             _kill_worker(site)
-            time.sleep(scale.pick(15, 10))
+            time.sleep(scale.pick(15, 6))
         finally:
             site.postgres.start()
 
@@ -63,9 +63,10 @@ def _kill_worker(site: Site) -> None:
     os.kill(min(site.server.workers), signal.SIGKILL)
 
 
+_COVERED_BY = "tests/ledger_crash_test.py"
 ROWS = [
-    Row("kill -9 of a worker", observe_killed_workers, _LOST_LIMITS),
-    Row("kill -9 of the parent process", observe_killed_parents, _LOST_LIMITS),
+    Row("kill -9 of a worker", observe_killed_workers, _LOST_LIMITS, _COVERED_BY),
+    Row("kill -9 of the parent process", observe_killed_parents, _LOST_LIMITS, _COVERED_BY),
     Row(
         "kill -9 of a worker without PostgreSQL",
         observe_killed_worker_without_database,

@@ -88,7 +88,22 @@ def _observe(site: Site, server: Server, inject: Callable[[], object]) -> Observ
 
 
 ROWS = [
-    Row("temporary folder full", observe_full_temporary_folder, NO_EFFECT_LIMITS),
-    Row("stderr not read", observe_unread_log, NO_EFFECT_LIMITS),
-    Row("clock one hour ahead, then back", observe_wrong_clock, NO_EFFECT_LIMITS),
+    Row(
+        "temporary folder full",
+        observe_full_temporary_folder,
+        NO_EFFECT_LIMITS,
+        "tests/monitoring/test_metrics_files.py",
+    ),
+    Row(
+        "stderr not read",
+        observe_unread_log,
+        NO_EFFECT_LIMITS,
+        "tests/monitoring/test_log_queue.py",
+    ),
+    Row(
+        "clock one hour ahead, then back",
+        observe_wrong_clock,
+        NO_EFFECT_LIMITS,
+        "tests/hardened/test_reliability.py",
+    ),
 ]

@@ -18,7 +18,7 @@ def observe_mixed_traffic(site: Site, scale: Scale) -> Observation:
     memory: list[float] = []
 
     def run_and_measure() -> None:
-        for pause_s in (scale.pick(20, 8), scale.pick(40, 12)):
+        for pause_s in (scale.pick(20, 6), scale.pick(40, 8)):
             time.sleep(pause_s)
             memory.append(memory_mb(process_tree(site.server.pid)))
 

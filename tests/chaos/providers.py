@@ -64,7 +64,7 @@ def observe_hanging_providers(site: Site, scale: Scale) -> Observation:
             provider_results: list[Result] = []
 
             def use_providers() -> None:
-                end = time.monotonic() + scale.pick(15, 8)
+                end = time.monotonic() + scale.pick(15, 5)
                 users = site.users.users[CLIENT_COUNT:]
                 threads = [
                     threading.Thread(

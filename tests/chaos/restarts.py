@@ -20,7 +20,7 @@ def observe_stops(site: Site, scale: Scale) -> Observation:
     port = site.server.port
 
     def stop_and_start() -> None:
-        for _ in range(scale.pick(10, 2)):
+        for _ in range(scale.pick(10, 1)):
             site.server.process.terminate()
             site.server.process.wait(30)
             site.restart(port)
@@ -53,9 +53,10 @@ def _observe_restart_script(site: Site, scale: Scale, *, server_count: int) -> O
 
 # A server that stops closes the connections that are idle, or whose request is not complete.
 _LIMITS = Limits(refused=0, sent_again=CLIENT_COUNT)
+_COVERED_BY = "tests/deployment/test_restart.py"
 ROWS = [
     # During a stop, a login that waits to hash its password is refused.
     Row("SIGTERM", observe_stops, replace(_LIMITS, refused=None)),
-    Row("deploy/restart of two servers", observe_rolling_restarts, _LIMITS),
-    Row("deploy/restart of a single server", observe_single_server_restarts, _LIMITS),
+    Row("deploy/restart of two servers", observe_rolling_restarts, _LIMITS, _COVERED_BY),
+    Row("deploy/restart of a single server", observe_single_server_restarts, _LIMITS, _COVERED_BY),
 ]

@@ -18,7 +18,7 @@ _BODY_COUNT = 200
 
 def observe_trickling_bodies(site: Site, scale: Scale) -> Observation:
     """Send 200 bodies with one byte a second each."""
-    return _observe(site, _BODY_COUNT, scale.pick(10, 6), "trickle")
+    return _observe(site, _BODY_COUNT, scale.pick(10, 4), "trickle")
 
 
 def observe_idle_connections(site: Site, scale: Scale) -> Observation:
