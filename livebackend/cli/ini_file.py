@@ -25,7 +25,7 @@ from livebackend.container import (
 )
 from livebackend.database.engine import Database
 from livebackend.database.migrations import check_migrated
-from livebackend.monitoring.startup_checks import check_address_is_not_public
+from livebackend.monitoring.startup_checks import check_address_is_loopback
 
 ini_argument = click.argument("ini", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
@@ -79,7 +79,7 @@ def check_section(
     if address is None or settings is None:
         raise SettingsError(*errors)
     if not (settings.http_trusted_proxies or settings.server_allow_direct_clients):
-        check_address_is_not_public(address[0])
+        check_address_is_loopback(address[0])
     return settings, address
 
 

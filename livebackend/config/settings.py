@@ -219,8 +219,8 @@ class Settings(BaseModel):
     )
     server_allow_direct_clients: bool = Field(
         False,
-        description="allow `livebackend serve` on a public address without `http.trusted_proxies`;"
-        " a few slow clients can then block the server",
+        description="allow `livebackend serve` on an address that other machines can reach, without"
+        " `http.trusted_proxies`; a few slow clients can then block the server",
     )
     # The `allow_…` settings precede the settings that need them, because a validator sees only the
     # fields above its own field.

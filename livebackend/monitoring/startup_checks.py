@@ -4,7 +4,6 @@ import errno
 import logging
 import socket
 import tempfile
-from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -63,45 +62,22 @@ def check_port_is_free(host: str, port: int) -> None:
             ) from None
 
 
-def internet_addresses() -> list[str]:
-    """Return the addresses of this machine from which it reaches the internet.
+def check_address_is_loopback(host: str) -> None:
+    """Raise SettingsError if clients on other machines can reach the address.
 
-    Connecting a UDP socket only selects the address; it sends nothing.
-    """
-    addresses = []
-    for family, destination in (
-        (socket.AF_INET, "192.0.2.1"),
-        (socket.AF_INET6, "2001:db8::1"),
-    ):
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect((destination, 9))
-                addresses.append(probe.getsockname()[0])
-        except OSError:  # no route, or no IPv6
-            continue
-    return addresses
-
-
-def check_address_is_not_public(
-    host: str, own_addresses: Callable[[], list[str]] = internet_addresses
-) -> None:
-    """Raise SettingsError if clients on the internet can reach the address.
-
-    If it means all networks of this machine, the machine's own addresses are checked.
+    A private address is refused too: behind NAT, the internet can reach it.
     """
     try:
         resolved = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
     except OSError:
         return  # `check_port_is_free` reports the host
     addresses = {ip_address(address.partition("%")[0]) for address in resolved}
-    if any(address.is_unspecified for address in addresses):
-        addresses |= {ip_address(address) for address in own_addresses()}
-    public_addresses = sorted(str(address) for address in addresses if address.is_global)
-    if public_addresses:
+    reachable_addresses = sorted(str(address) for address in addresses if not address.is_loopback)
+    if reachable_addresses:
         raise SettingsError(
-            f"host: clients on the internet can reach {', '.join(public_addresses)}, and a few slow"
-            " clients can block the server. Use a reverse proxy and set http.trusted_proxies to its"
-            " addresses, or set server.allow_direct_clients = true"
+            f"host: clients on other machines can reach {', '.join(reachable_addresses)}, and a few"
+            " slow clients can block the server. Use a reverse proxy and set http.trusted_proxies"
+            " to its addresses, or set server.allow_direct_clients = true"
         )
 
 

@@ -437,12 +437,19 @@ class TestStart:
     @pytest.mark.parametrize(
         ("changed_settings", "message"),
         [
-            ({}, "host: clients on the internet can reach 8.8.8.8"),
-            ({"http.trusted_proxies": "10.0.0.1"}, "host, port: cannot listen on 8.8.8.8"),
-            ({"server.allow_direct_clients": "true"}, "host, port: cannot listen on 8.8.8.8"),
+            (
+                {"server.allow_direct_clients": "false"},
+                "host: clients on other machines can reach 8.8.8.8",
+            ),
+            (
+                {"server.allow_direct_clients": "false", "http.trusted_proxies": "10.0.0.1"},
+                "host, port: cannot listen on 8.8.8.8",
+            ),
+            # development.ini sets server.allow_direct_clients.
+            ({}, "host, port: cannot listen on 8.8.8.8"),
         ],
     )
-    def test_public_address_needs_a_trusted_proxy_or_a_permission(
+    def test_reachable_address_needs_a_trusted_proxy_or_a_permission(
         self, changed_settings: dict[str, str], message: str, settings: dict[str, str]
     ) -> None:
         environment = {
