@@ -11,6 +11,7 @@ from livebackend.cli.output import CommandFailed, json_option, print_result
 _ENVIRONMENT_TEMPLATE = """\
 # Read by systemd (EnvironmentFile=), by compose (env_file:), and in a shell by
 #   set -a; . ./livebackend.env; set +a
+# A value in single quotes has the same meaning for all of them.
 # These secrets give full control of the server: restrict access to this file, and store no copy of
 # it with backups of the database.
 

@@ -172,6 +172,27 @@ def test_wrong_setting_prevents_the_restart(one_server: InstalledMachine) -> Non
     assert_only_the_first_server_runs(one_server)
 
 
+def test_settings_are_read_like_systemd_reads_them(
+    one_server: InstalledMachine, postgres: EmbeddedPostgres
+) -> None:
+    old_pid = one_server.server_pid("6543")
+    environment_file = one_server.root / "etc/livebackend/livebackend.env"
+    settings = environment_file.read_text()
+    url = postgres.url("livebackend")
+    assert "&" in url
+    assert f'"{url}"' in settings
+    # A shell would expand the first value, and end the second one at the `&`.
+    environment_file.write_text(
+        'LIVEBACKEND_SMS_TEMPLATE="$undefined"\n' + settings.replace(f'"{url}"', url)
+    )
+    try:
+        one_server.check(RESTART)
+    finally:
+        environment_file.write_text(settings)
+    assert one_server.server_pid("6543") != old_pid
+    assert_only_the_first_server_runs(one_server)
+
+
 def test_other_process_on_the_port_of_the_spare_server_prevents_the_restart(
     one_server: InstalledMachine,
 ) -> None:

@@ -152,6 +152,7 @@ class Machine:
         systemctl = Path(__file__).with_name("systemctl.py")
         command = shlex.join([sys.executable, str(systemctl), str(self.root)])
         self._create_program("systemctl", f'exec {command} "$@"')
+        self._create_program("systemd-run", f'exec {command} run "$@"')
         self._create_program("hostname", "echo live.example")
 
     def _create_program(self, name: str, script: str) -> None:

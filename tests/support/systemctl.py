@@ -1,6 +1,9 @@
 """Fake systemctl: starts, stops and enables the services of the unit files below ROOT.
 
 Usage: systemctl.py ROOT ACTION [--now] [--quiet] UNIT…
+       systemctl.py ROOT run --property=EnvironmentFile=FILE [OPTION…] COMMAND…
+
+`run` is a fake systemd-run, which waits for the command.
 """
 
 import os
@@ -27,10 +30,19 @@ def read_unit(name: str) -> tuple[list[str], dict[str, str]]:
         if key == "Environment":
             environment.update(dict([value.split("=", 1)]))
         if key == "EnvironmentFile":
-            assignments = shlex.split(Path(value).read_text(), comments=True)
-            environment.update(dict(assignment.split("=", 1) for assignment in assignments))
+            environment.update(read_environment_file(Path(value)))
     command = shlex.split(dict(unit_settings)["ExecStart"])
     return command, environment
+
+
+def read_environment_file(file: Path) -> dict[str, str]:
+    """Return the variables as systemd reads them: it expands nothing, unlike a shell."""
+    variables = {}
+    for line in file.read_text().splitlines():
+        name, separator, value = line.strip().partition("=")
+        if separator and not name.startswith(("#", ";")):
+            variables[name] = shlex.split(value)[0] if value[:1] in ("'", '"') else value
+    return variables
 
 
 def pid_file(name: str) -> Path:
@@ -104,6 +116,18 @@ def start_or_reload_nginx() -> None:
     sys.exit(subprocess.run(command, check=False).returncode)
 
 
+def run_command() -> None:
+    options = [argument for argument in arguments if argument.startswith("--")]
+    properties = dict(option.split("=", 2)[1:] for option in options if "--property=" in option)
+    assert properties["User"] == "livebackend"
+    environment = {"PATH": os.defpath}
+    environment |= read_environment_file(Path(properties["EnvironmentFile"]))
+    command = arguments[len(options) :]
+    sys.exit(subprocess.run(command, env=environment, cwd=root, check=False).returncode)
+
+
+if action == "run":
+    run_command()
 for name in [argument for argument in arguments if not argument.startswith("--")]:
     if name.startswith("livebackend@"):
         change_server(name)
