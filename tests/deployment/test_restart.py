@@ -151,7 +151,7 @@ def test_old_server_stays_if_the_new_one_does_not_become_ready(
     program.write_text(texts[0].replace("exec", '[ "$1" = serve ] && exec sleep 600\nexec'))
     script.write_text(texts[1].replace("ready_timeout_s=60", "ready_timeout_s=2"))
     try:
-        restart_fails_with(one_server, "did not become ready, so no server was restarted")
+        restart_fails_with(one_server, "did not become ready, see: journalctl")
     finally:
         program.write_text(texts[0])
         script.write_text(texts[1])
@@ -212,16 +212,36 @@ def test_second_restart_at_the_same_time_is_refused(one_server: InstalledMachine
     assert_only_the_first_server_runs(one_server)
 
 
-def test_invalid_nginx_configuration_keeps_the_upstream_file(one_server: InstalledMachine) -> None:
+def test_invalid_nginx_configuration_prevents_the_restart(one_server: InstalledMachine) -> None:
     broken_file = one_server.root / "etc/nginx/conf.d/broken.conf"
     broken_file.write_text("server {")
     old_pid = one_server.server_pid("6543")
+    spare_log = one_server.root / f"run/livebackend@{one_server.ports['6553']}.log"
+    spare_log.unlink(missing_ok=True)
     try:
-        restart_fails_with(one_server, "nginx was not reloaded, see: nginx -t")
+        restart_fails_with(one_server, "nginx cannot be reloaded, so no server was restarted")
     finally:
         broken_file.unlink()
+    assert not spare_log.exists()
     assert one_server.server_pid("6543") == old_pid
-    assert one_server.upstream_file.read_text() == one_server.machine.relocate(ONE_SERVER)
+    assert_only_the_first_server_runs(one_server)
+
+
+def test_spare_server_stops_if_nginx_cannot_use_it(one_server: InstalledMachine) -> None:
+    broken_file = one_server.root / "etc/nginx/conf.d/broken.conf"
+    old_pid = one_server.server_pid("6543")
+    try:
+        with one_server.start(RESTART) as process:
+            wait_until(lambda: one_server.server_pid("6553"), 120, "the spare server")
+            broken_file.write_text("server {")
+            _, errors = process.communicate(timeout=120)
+    finally:
+        broken_file.unlink(missing_ok=True)
+    assert process.returncode == 1
+    assert "nginx was not reloaded, see: nginx -t" in errors
+    assert "the spare server cannot be used, so no server was restarted" in errors
+    assert one_server.server_pid("6543") == old_pid
+    assert_only_the_first_server_runs(one_server)
 
 
 def test_only_server_is_not_restarted_without_a_spare_server(one_server: InstalledMachine) -> None:

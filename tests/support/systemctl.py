@@ -109,9 +109,11 @@ def change_server(name: str) -> None:
         start(name)
 
 
-def start_or_reload_nginx() -> None:
+def control_nginx() -> None:
     nginx_pid_file = root / "run/nginx.pid"
     is_running = nginx_pid_file.exists() and nginx_pid_file.read_text()
+    if action == "is-active":
+        sys.exit(0 if is_running else 3)
     command = [str(root / "programs/nginx"), *(["-s", "reload"] if is_running else [])]
     sys.exit(subprocess.run(command, check=False).returncode)
 
@@ -132,4 +134,4 @@ for name in [argument for argument in arguments if not argument.startswith("--")
     if name.startswith("livebackend@"):
         change_server(name)
     elif name == "nginx":
-        start_or_reload_nginx()
+        control_nginx()
