@@ -124,7 +124,8 @@ def test_dockerfile_commands_build_a_server_that_starts_and_stops(
         "PATH": f"{install_folder}/bin:{os.defpath}",
         "LIVEBACKEND_DATA_DIR": str(tmp_path / "var"),
         "LIVEBACKEND_METRICS_ADDRESS": "",
-        # The command listens on every address, which requires a proxy.
+        # The command listens on every address, so it needs a proxy and a URL for the clients.
+        "LIVEBACKEND_HTTP_PUBLIC_URL": "https://live.example",
         "LIVEBACKEND_HTTP_TRUSTED_PROXIES": "172.30.65.2",
         **{
             f"LIVEBACKEND_{name.upper().replace('.', '_')}": value
