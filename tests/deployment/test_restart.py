@@ -205,7 +205,7 @@ def test_other_process_on_the_port_of_the_spare_server_prevents_the_restart(
 
 
 def test_second_restart_at_the_same_time_is_refused(one_server: InstalledMachine) -> None:
-    lock_file = one_server.root / "run/lock/livebackend-restart"
+    lock_file = one_server.root / "run/livebackend-restart.lock"
     with lock_file.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         restart_fails_with(one_server, "another livebackend-restart is running")

@@ -22,7 +22,7 @@ from tests.support.application import DEVELOPMENT_INI
 ROOT = DEVELOPMENT_INI.parent
 RELOCATED_PATHS = (
     *("/etc/livebackend", "/etc/nginx", "/etc/systemd/system", "/opt/livebackend"),
-    *("/run/livebackend", "/run/lock", "/run/nginx.pid"),
+    *("/run/livebackend", "/run/nginx.pid"),
     *("/var/backups/livebackend", "/var/lib/livebackend"),
 )
 # These settings replace the settings without a value in livebackend.env. They select gateways that
@@ -74,7 +74,7 @@ class Machine:
         self.programs = root / "programs"
         for folder in ("etc/nginx/conf.d", "etc/systemd/system", "etc/livebackend/tls", "nginx"):
             (root / folder).mkdir(parents=True)
-        for folder in ("run/livebackend", "run/lock", "var/lib/livebackend", "programs"):
+        for folder in ("run/livebackend", "var/lib/livebackend", "programs"):
             (root / folder).mkdir(parents=True)
         (root / "etc/nginx/nginx.conf").write_text(_NGINX_CONF.format(root=root))
         self._create_certificate()
