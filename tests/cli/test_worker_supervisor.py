@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -174,14 +173,12 @@ class TestRespawn:
             + "\n[filter:broken]\nuse = call:json:loads\n"
         )
         settings = {"database.url": database_url, "server.workers": "2"}
-        started_at = time.monotonic()
         server, process = start_server(free_port(), ini, tmp_path, settings)
         assert process.wait(WAIT_S) == 1
         log = server.log.read_text()
         assert "TypeError" in log
         assert "the workers cannot start; the reasons are above" in log
         assert log.count("ended with exit code 1") in (3, 4)
-        assert time.monotonic() - started_at < WAIT_S
 
     def test_pserve_restarts_a_killed_embedded_postgresql(self, tmp_path: Path) -> None:
         settings = {"database.url": "embedded", "streams.check_interval_s": "0"}

@@ -69,11 +69,8 @@ def test_thread_opens_the_gate_after_a_migration_by_another_process(
     gate.close()
 
 
-@pytest.mark.parametrize("name", ["missing_database"])
-def test_database_that_does_not_exist_is_no_temporary_failure(
-    name: str, database: Database
-) -> None:
-    missing_database = Database(database.engine.url.set(database=name))
+def test_database_that_does_not_exist_is_no_temporary_failure(database: Database) -> None:
+    missing_database = Database(database.engine.url.set(database="missing_database"))
     with pytest.raises(DatabaseNotReady, match="does not exist") as raised:
         check_migrated(missing_database)
     assert not isinstance(raised.value, DatabaseUnavailable)
