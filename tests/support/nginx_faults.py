@@ -1,19 +1,7 @@
-"""Faults of servers behind nginx, under requests with known responses.
-
-Each function returns the outcome of the requests. The caller decides what must hold.
-"""
-
-import ssl
-import time
+"""Restarts of servers behind nginx, under requests with known responses."""
 
 from tests.support.installed_machine import InstalledMachine
 from tests.support.known_requests import KnownRequests, Outcome
-from tests.support.slow_clients import (
-    idle_connections,
-    plain_connections,
-    tls_connections,
-    trickling_bodies,
-)
 
 RESTART = "/opt/livebackend/bin/livebackend-restart"
 
@@ -31,32 +19,8 @@ def start_servers(installed: InstalledMachine, *ports: str) -> None:
 def restarts(
     installed: InstalledMachine, requests: KnownRequests, count: int, threads: int = 4
 ) -> Outcome:
-    """Run deploy/restart `count` times under load."""
+    """Run deploy/restart `count` times under load; return the outcome of the requests."""
     with requests.running(threads, pause_s=0.2):
         for _ in range(count):
             installed.check(RESTART)
-    return requests.outcome
-
-
-def slow_clients(
-    installed: InstalledMachine,
-    requests: KnownRequests,
-    *,
-    trickling: int = 200,
-    idle: int = 10_000,
-    seconds: float = 10,
-    threads: int = 4,
-) -> Outcome:
-    """Send requests while other clients send bodies byte by byte, or nothing.
-
-    The process needs `idle` + 1,000 file descriptors, and nginx as many connections.
-    """
-    port = int(installed.ports["443"])
-    context = ssl.create_default_context(cafile=str(installed.certificate))
-    with (
-        trickling_bodies(tls_connections(port, context), trickling),
-        idle_connections(plain_connections(port), idle),
-        requests.running(threads),
-    ):
-        time.sleep(seconds)
     return requests.outcome
