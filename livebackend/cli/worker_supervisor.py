@@ -21,8 +21,8 @@ class WorkerSupervisor(MPServer):
     """Granian's server with other rules for workers that end.
 
     Granian ends the whole server if a worker ends twice within 5.5 s. This server replaces a worker
-    as often as it ends, and never stops a healthy worker. It ends only if no worker has ever been
-    ready: then the workers cannot start.
+    as often as it ends. A worker that ends never stops a healthy worker. The server ends only if no
+    worker has ever been ready: then the workers cannot start.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:

@@ -61,7 +61,7 @@ def is_ready(server: Server) -> bool:
 
 
 class TestDatabase:
-    def test_server_without_a_database_starts_and_becomes_ready_when_it_comes(
+    def test_server_becomes_ready_when_its_database_becomes_reachable(
         self, stopped_node: Node, tmp_path: Path
     ) -> None:
         settings = {
@@ -90,7 +90,7 @@ class TestDatabase:
             assert server.workers == pids
             assert server.log.read_text().count("1001 ") == 1
 
-    def test_worker_waits_for_missing_migrations_if_the_database_comes_later(
+    def test_worker_waits_for_missing_migrations_of_a_database_that_becomes_reachable(
         self, stopped_node: Node, tmp_path: Path
     ) -> None:
         settings = {
@@ -116,7 +116,7 @@ class TestDatabase:
         assert process.wait(WAIT_S) == 1
         assert "run `livebackend migrate`" in server.log.read_text()
 
-    def test_worker_that_is_killed_while_the_database_is_away_is_replaced(
+    def test_worker_that_is_killed_while_the_database_is_unreachable_is_replaced(
         self, stopped_node: Node, tmp_path: Path
     ) -> None:
         stopped_node.start()
