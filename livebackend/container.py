@@ -31,6 +31,7 @@ from livebackend.ledger.reversals import Reversals
 from livebackend.models import CREDIT_SLOTS
 from livebackend.monitoring.database_gate import DatabaseGate
 from livebackend.monitoring.health_checks import CHECK_TIMEOUT_S
+from livebackend.monitoring.log_queue import log_writer_threads
 from livebackend.monitoring.metrics import DiskSpaceCollector, LiveRoomsCollector, Metrics
 from livebackend.monitoring.metrics_server import MetricsServer
 from livebackend.monitoring.startup_checks import database_errors, folder_errors
@@ -121,6 +122,7 @@ class Services:
         threads = [
             self.database_gate.thread,
             deadlines_thread,
+            *log_writer_threads(),
             self.ledger_writer.thread,
             self.periodic_tasks.thread,
             *self.sms_queue.threads,

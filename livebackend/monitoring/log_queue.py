@@ -11,8 +11,10 @@ import queue
 import sys
 import threading
 import time
-from logging.handlers import QueueHandler, QueueListener
+from logging.handlers import QueueHandler
 from typing import Any
+
+from livebackend.core.supervised_thread import SupervisedThread
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,11 @@ def dropped_log_records() -> int:
     return sum(log_queue.dropped_count for log_queue in _queues)
 
 
+def log_writer_threads() -> list[SupervisedThread]:
+    """Return the threads of this process that write the log."""
+    return [log_queue.writer_thread for log_queue in _queues]
+
+
 class LogQueue(QueueHandler):
     """Formats records, and queues them for another handler.
 
@@ -73,11 +80,17 @@ class LogQueue(QueueHandler):
         self.filters = handler.filters
         # The handler gets formatted text, from one thread. Without a lock, the end of the process
         # does not wait for a blocked handler.
-        handler.formatter, handler.filters, handler.lock = None, [], None
+        handler.formatter, handler.filters = None, []
+        handler.lock = _NoLock()  # type: ignore[assignment]
         handler.handleError = self._writer.count_error  # type: ignore[assignment, method-assign]
         if isinstance(handler, logging.StreamHandler):
             handler.stream = _unbuffered(handler.stream)
-        self._writer.start()
+        self._writer.thread.start()
+
+    @property
+    def writer_thread(self) -> SupervisedThread:
+        """The thread that writes the records."""
+        return self._writer.thread
 
     @property
     def dropped_count(self) -> int:
@@ -105,23 +118,23 @@ class LogQueue(QueueHandler):
         """Log that a record cannot be formatted; the default writes to stderr and can block."""
         source = f"{record.pathname}:{record.lineno}"
         message = f"log: a record of {source} cannot be formatted: {sys.exc_info()[1]!r}"
-        try:
-            self.enqueue(self.own_record(logging.ERROR, message))
-        except Exception:  # noqa: BLE001  # a formatter of the configuration can raise any error
-            self._dropped_count += 1
+        self.enqueue(self.own_record(logging.ERROR, message))
 
     def own_record(self, level: int, message: str) -> logging.LogRecord:
-        """Return a formatted record of this module."""
+        """Return a record of this module; it has only the message if it cannot be formatted."""
         fields = {"name": __name__, "levelno": level, "levelname": logging.getLevelName(level)}
-        record: logging.LogRecord = self.prepare(logging.makeLogRecord({**fields, "msg": message}))
-        return record
+        record = logging.makeLogRecord({**fields, "msg": message})
+        try:
+            return self.prepare(record)
+        except Exception:  # noqa: BLE001  # a formatter of the configuration can raise any error
+            return record
 
     def flush_until(self, deadline: float) -> None:
         """Wait until all records are written, or until `deadline` (time.monotonic())."""
         self._writer.stop_until(deadline)
 
 
-class _LogWriter(QueueListener):
+class _LogWriter:
     """Writes the records of a queue in a background thread."""
 
     def __init__(
@@ -132,31 +145,32 @@ class _LogWriter(QueueListener):
         *,
         max_records: int,
     ) -> None:
-        super().__init__(records, handler)
+        self._log_queue = log_queue
         self._records = records
+        self._handler = handler
         self._max_records = max_records
         self.failed_count = 0
-        self._log_queue = log_queue
+        self.thread = SupervisedThread("log writer", self._run)
         self._reported_count = 0
 
     def count_error(self, _record: logging.LogRecord) -> None:
         """Count a record that the handler could not write; the default writes to stderr."""
         self.failed_count += 1
 
-    def handle(self, record: logging.LogRecord) -> None:
-        if self._try_write(record) and self._records.qsize() <= self._max_records // 2:
-            self._report_dropped_records()
-
     def stop_until(self, deadline: float) -> None:
         """End the thread after the queued records, or leave it at the deadline."""
-        thread: Any = self._thread
         self._records.put(None)
-        thread.join(max(0.0, deadline - time.monotonic()))
+        self.thread.close(max(0.0, deadline - time.monotonic()))
+
+    def _run(self) -> None:
+        while (record := self._records.get()) is not None:
+            if self._try_write(record) and self._records.qsize() <= self._max_records // 2:
+                self._report_dropped_records()
 
     def _try_write(self, record: logging.LogRecord) -> bool:
         failed_count = self.failed_count
         try:
-            super().handle(record)
+            self._handler.handle(record)
         except Exception:  # noqa: BLE001  # a handler of the configuration can raise any error
             self.failed_count += 1
         return self.failed_count == failed_count
@@ -168,6 +182,25 @@ class _LogWriter(QueueListener):
             message = f"log: {count} records were not written, the output was blocked or full"
             if self._try_write(self._log_queue.own_record(logging.WARNING, message)):
                 self._reported_count = dropped_count
+
+
+class _NoLock:
+    """Replaces the lock of a handler that only one thread uses."""
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Do nothing."""
+
+    def release(self) -> None:
+        """Do nothing."""
+
+    def _at_fork_reinit(self) -> None:
+        """Do nothing; `logging` calls this method in a forked process."""
 
 
 class _UnbufferedStream:

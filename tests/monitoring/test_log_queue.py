@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -55,6 +56,27 @@ class RaisingHandler(BlockedHandler):
         if not self.resume.is_set():
             raise ZeroDivisionError
         super().emit(record)
+
+
+class ExitingHandler(BlockedHandler):
+    """Raises SystemExit, as some libraries do, until `resume` is set."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self.resume.is_set():
+            raise SystemExit
+        super().emit(record)
+
+
+class LockingHandler(BlockedHandler):
+    """Uses its lock as the handlers of each Python version do."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        self.acquire()  # up to Python 3.12
+        self.release()
+        lock: Any = self.lock
+        with lock:  # since Python 3.13
+            self.emit(record)
+        return True
 
 
 @pytest.fixture
@@ -144,6 +166,48 @@ def test_record_that_cannot_be_formatted_is_reported_in_the_log(
     assert capfd.readouterr().err == ""
 
 
+def test_handler_that_uses_its_lock_writes_records(new_logger: NewLogger) -> None:
+    handler = LockingHandler()
+    handler.resume.set()
+    logger, records = new_logger(handler)
+    logger.warning("written")
+    records.flush_until(time.monotonic() + WAIT_S)
+    assert (handler.lines, records.dropped_count) == (["written"], 0)
+
+
+def test_writer_continues_if_its_own_report_cannot_be_formatted(new_logger: NewLogger) -> None:
+    class ReportsNotFormattable(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            if record.name == log_queue.__name__:
+                raise KeyError("field")
+            return super().format(record)
+
+    handler = FailingHandler()
+    handler.setFormatter(ReportsNotFormattable())
+    logger, records = new_logger(handler)
+    logger.warning("lost")
+    wait_until(lambda: records.dropped_count == 1, WAIT_S, "the error")
+    handler.resume.set()
+    logger.warning("%d", "not a number")
+    logger.warning("last")
+    records.flush_until(time.monotonic() + WAIT_S)
+    assert "cannot be formatted: TypeError" in handler.lines[0]
+    assert handler.lines[1:] == [
+        "log: 1 records were not written, the output was blocked or full",
+        "last",
+    ]
+
+
+def test_writer_starts_again_after_an_unexpected_error(new_logger: NewLogger) -> None:
+    handler = ExitingHandler()
+    logger, records = new_logger(handler)
+    logger.warning("lost")
+    wait_until(lambda: records.writer_thread.failures == 1, WAIT_S, "the error")
+    handler.resume.set()
+    logger.warning("written")
+    wait_until(lambda: "written" in handler.lines, WAIT_S, "the record")
+
+
 def test_flush_of_a_blocked_output_ends_at_its_deadline(new_logger: NewLogger) -> None:
     handler = BlockedHandler()
     logger, records = new_logger(handler, max_records=1)
@@ -198,6 +262,20 @@ thread.join()
 print(dropped_log_records() > 0, flush=True)
 """
 
+# A forked process whose threads must be able to log.
+FORKING_PROCESS = """
+import logging, os, sys, threading
+from livebackend.monitoring.log_queue import write_logs_in_background
+logging.basicConfig()
+write_logs_in_background()
+if process_id := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(process_id, 0)[1]))
+thread = threading.Thread(target=logging.getLogger, args=["new"], daemon=True)
+thread.start()
+thread.join(10)
+os._exit(thread.is_alive())
+"""
+
 
 @pytest.mark.processes
 def test_process_whose_log_is_not_read_runs_and_ends() -> None:
@@ -236,6 +314,13 @@ def test_process_with_any_log_output_runs_and_ends(output: str, tmp_path: Path) 
         text = log.read_text()
         assert "a warning" in text
         assert "error of a thread" in text
+
+
+@pytest.mark.processes
+def test_forked_process_can_create_loggers() -> None:
+    command = [sys.executable, "-c", FORKING_PROCESS]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (process.returncode, process.stderr) == (0, "")
 
 
 @pytest.mark.processes
