@@ -318,7 +318,8 @@ def test_process_with_any_log_output_runs_and_ends(output: str, tmp_path: Path) 
 
 @pytest.mark.processes
 def test_forked_process_can_create_loggers() -> None:
-    command = [sys.executable, "-c", FORKING_PROCESS]
+    # Since Python 3.12, os.fork warns in a process with threads.
+    command = [sys.executable, "-W", "ignore", "-c", FORKING_PROCESS]
     process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (process.returncode, process.stderr) == (0, "")
 
