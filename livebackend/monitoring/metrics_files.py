@@ -2,19 +2,50 @@
 
 import os
 import struct
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from prometheus_client.mmap_dict import MmapedDict
 
-# The file system reserves this space when a file is created, so that the metrics of a worker stay
-# up to date while the file system is full.
+# Space that the file system reserves beyond the content of a file, so that a worker can add metrics
+# while the file system is full. The values of a metric that has space are always written.
 _RESERVED_BYTES = 65_536
+# Seconds that one thread waits until another one has written the files.
+_LOCK_TIMEOUT_S = 2.0
 
 _HEADER = struct.Struct("i4x")
 _KEY_LENGTH = struct.Struct("i")
 _VALUE_AND_TIME = struct.Struct("dd")
+
+
+class MetricsFiles:
+    """All metrics files of a process. Several threads can write them."""
+
+    def __init__(self) -> None:
+        self._files: list[MetricsFile] = []
+        self._lock = threading.Lock()
+
+    def open(self, filename: str) -> "MetricsFile":
+        """Return a new file, which `write` writes from now on."""
+        file = MetricsFile(filename)
+        self._files.append(file)
+        return file
+
+    def write(self) -> None:
+        """Write all files. Raises OSError, after all other files, if one cannot be written.
+
+        Does nothing if another thread does not complete its writes, as on a disk that hangs.
+        """
+        if not self._lock.acquire(timeout=_LOCK_TIMEOUT_S):
+            return
+        try:
+            errors = [error for file in list(self._files) if (error := _write_error(file))]
+        finally:
+            self._lock.release()
+        if errors:
+            raise errors[0]
 
 
 class MetricsFile:
@@ -49,13 +80,17 @@ class MetricsFile:
         )
 
     def write(self) -> None:
-        """Write the values to the file. Raises OSError; the file then has some old values."""
+        """Write the values to the file. Raises OSError; the file then lacks new keys.
+
+        Only one thread at a time can call this method.
+        """
         content = bytes(self._content)
         if content == self._written_content:
             return
         if not self._path.exists():
             self._create()
         with self._path.open("r+b", buffering=0) as file:
+            _reserve(file.fileno(), len(content))
             # The length comes last: it must not include keys that are not yet in the file.
             _write_at(file.fileno(), content[_HEADER.size :], _HEADER.size)
             _write_at(file.fileno(), content[: _HEADER.size], 0)
@@ -85,6 +120,22 @@ class MetricsFile:
             os.posix_fallocate(file.fileno(), 0, _RESERVED_BYTES)
             _write_at(file.fileno(), _HEADER.pack(_HEADER.size), 0)
         temporary_path.rename(self._path)
+
+
+def _write_error(file: MetricsFile) -> OSError | None:
+    """Write a file; return the error if that fails."""
+    try:
+        file.write()
+    except OSError as error:
+        return error
+    return None
+
+
+def _reserve(descriptor: int, length: int) -> None:
+    """Reserve space for content of `length` bytes and for later keys, if there is space."""
+    if os.fstat(descriptor).st_size < length + _RESERVED_BYTES // 2:
+        with suppress(OSError):  # a write of content that has no space fails
+            os.posix_fallocate(descriptor, 0, length + _RESERVED_BYTES)
 
 
 def _write_at(descriptor: int, content: bytes, position: int) -> None:

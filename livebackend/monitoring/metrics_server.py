@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 
 from livebackend.config.errors import SettingsError
 from livebackend.core.supervised_thread import SupervisedThread
-from livebackend.monitoring.metrics_files import MetricsFile
+from livebackend.monitoring.metrics_files import MetricsFiles
 
 log = logging.getLogger(__name__)
 
@@ -50,15 +50,15 @@ class MetricsServer:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self._folder)
         value_module: Any = values
         value_module.ValueClass = values.MultiProcessValue()
-        value_module.MmapedDict = self._new_file
-        self._files: list[MetricsFile] = []
+        self._files = MetricsFiles()
+        value_module.MmapedDict = self._files.open
         self._registry = CollectorRegistry()
         self._registry.register(_LiveProcessCollector(self._folder, self._write_files))
         self._refresh: Callable[[], None] = lambda: None
         self._server: Any = None
         self._server_thread: threading.Thread | None = None
-        self._logged_errors: set[str] = set()
-        self._stopping = threading.Event()
+        # The last problem of each kind that was logged.
+        self._logged_problems: dict[str, str] = {}
         self.thread = SupervisedThread("metrics", self._run)
 
     def start(self, *collectors: Collector, refresh: Callable[[], None]) -> None:
@@ -73,22 +73,16 @@ class MetricsServer:
 
     def close(self) -> None:
         """Write the last values and stop the thread."""
-        self._stopping.set()
         self.thread.close(_CLOSE_TIMEOUT_S)
-
-    def _new_file(self, filename: str) -> MetricsFile:
-        file = MetricsFile(filename)
-        self._files.append(file)
-        return file
 
     def _run(self) -> None:
         while True:
             self._refresh()
             self._write_files()
-            if self._stopping.is_set():
+            if self.thread.closing.is_set():
                 return
             self._listen()
-            self._stopping.wait(_INTERVAL_S)
+            self.thread.closing.wait(_INTERVAL_S)
 
     def _listen(self) -> None:
         """Start the HTTP server unless it runs."""
@@ -102,26 +96,27 @@ class MetricsServer:
                 self._port, self._host, self._registry
             )
         except OSError as error:
-            self._log_once(
-                logging.INFO, f"metrics: cannot listen on port {self._port} yet: {error.strerror}"
-            )
+            message = f"metrics: cannot listen on port {self._port} yet: {error.strerror}"
+            self._log_new_problem("listen", logging.INFO, message)
         else:
+            self._logged_problems.pop("listen", None)
             log.info("metrics: served at http://%s:%s/metrics", self._host, self._port)
 
     def _write_files(self) -> None:
         try:
-            for file in list(self._files):
-                file.write()
+            self._files.write()
         except OSError as error:
-            self._log_once(
-                logging.WARNING,
-                f"metrics: {self._folder} cannot be written, the metrics are out of date:"
-                f" {error.strerror}",
+            message = (
+                f"metrics: {self._folder} cannot be written, some metrics are out of date:"
+                f" {error.strerror}"
             )
+            self._log_new_problem("write", logging.WARNING, message)
+        else:
+            self._logged_problems.pop("write", None)
 
-    def _log_once(self, level: int, message: str) -> None:
-        if message not in self._logged_errors:
-            self._logged_errors.add(message)
+    def _log_new_problem(self, kind: str, level: int, message: str) -> None:
+        if self._logged_problems.get(kind) != message:
+            self._logged_problems[kind] = message
             log.log(level, message)
 
 

@@ -5,16 +5,19 @@ import os
 import re
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import date
+from errno import ENOSPC
 from pathlib import Path
+from threading import Event
 from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, values
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.exc import OperationalError
 
@@ -26,12 +29,14 @@ from livebackend.development.sms import DevelopmentSms
 from livebackend.gateways.payments.protocol import Order, PaymentFailed, PaymentGateway
 from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
 from livebackend.gateways.streams import StreamGateway
+from livebackend.monitoring import metrics_server
 from livebackend.monitoring.metrics import (
     GATEWAY_CALLS,
     DiskSpaceCollector,
     LiveRoomsCollector,
     Metrics,
 )
+from livebackend.monitoring.metrics_files import MetricsFiles
 from livebackend.monitoring.metrics_server import MetricsServer
 from tests.support.api import App, UserClient
 from tests.support.application import DEVELOPMENT_INI, PRODUCTION_INI
@@ -206,6 +211,32 @@ def test_server_without_a_metrics_address_opens_no_metrics_port(
             row for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in open_files
         ]
         assert len(listening_sockets) == 1
+
+
+def test_each_period_of_failed_writes_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    results = [ENOSPC, ENOSPC, None, ENOSPC, ENOSPC, None]
+    ended = Event()
+
+    def write(_: MetricsFiles) -> None:
+        if not results:
+            ended.set()
+        elif error := results.pop(0):
+            raise OSError(error, "No space left on device")
+
+    # The metrics server changes these; the test restores them.
+    for name in ("ValueClass", "MmapedDict"):
+        monkeypatch.setattr(values, name, getattr(values, name))
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(metrics_server, "_INTERVAL_S", 0.01)
+    monkeypatch.setattr(MetricsFiles, "write", write)
+    server = MetricsServer(f"127.0.0.1:{free_port()}")
+    server.start(refresh=lambda: None)
+    assert ended.wait(10)
+    server.close()
+    assert caplog.text.count("cannot be written, some metrics are out of date") == 2
 
 
 def test_metrics_folder_of_another_user_is_a_settings_error(

@@ -1,5 +1,7 @@
 """The files with which workers share metrics, also on a full file system."""
 
+import sys
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -10,7 +12,8 @@ import requests
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from livebackend.monitoring.metrics_files import MetricsFile
+from livebackend.monitoring import metrics_files
+from livebackend.monitoring.metrics_files import MetricsFile, MetricsFiles
 from tests.support.application import PRODUCTION_INI
 from tests.support.pictures import PNG
 from tests.support.servers import free_port, hardened_settings, running_server
@@ -70,6 +73,81 @@ def test_damaged_file_is_replaced(tmp_path: Path) -> None:
     file.write_value("key", 1, 0)
     file.write()
     assert values_in(path) == {"key": 1}
+
+
+def test_file_that_cannot_be_written_does_not_prevent_the_others(tmp_path: Path) -> None:
+    files = MetricsFiles()
+    (tmp_path / "counter_1.db").mkdir()
+    for name in ("counter_1.db", "gauge_1.db"):
+        files.open(str(tmp_path / name)).write_value("key", 1, 0)
+    with pytest.raises(IsADirectoryError):
+        files.write()
+    assert values_in(tmp_path / "gauge_1.db") == {"key": 1}
+
+
+def test_each_file_has_space_for_further_keys(tmp_path: Path) -> None:
+    path = tmp_path / "histogram_1.db"
+    file = MetricsFile(str(path))
+    for number in range(5000):
+        file.write_value(f"key {number}", number, 0)
+        if number % 500 == 0:
+            file.write()
+            # The first four bytes are the length of the content.
+            length = int.from_bytes(path.read_bytes()[:4], sys.byteorder)
+            assert path.stat().st_blocks * 512 >= length + 32_768
+
+
+def test_threads_write_a_file_one_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = MetricsFiles()
+    files.open(str(tmp_path / "counter_1.db")).write_value("key", 1, 0)
+    other_thread = threading.Thread(target=files.write)
+    renamed: list[Path] = []
+    rename = Path.rename
+
+    def rename_later(path: Path, target: Path) -> Path:
+        renamed.append(path)
+        if len(renamed) == 1:
+            other_thread.start()
+            other_thread.join(0.3)  # without a lock, it would rename the file now
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename_later)
+    files.write()
+    other_thread.join(10)
+    assert len(renamed) == 1
+    assert values_in(tmp_path / "counter_1.db") == {"key": 1}
+
+
+def test_write_does_not_wait_for_a_disk_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = MetricsFiles()
+    file = files.open(str(tmp_path / "counter_1.db"))
+    monkeypatch.setattr(metrics_files, "_LOCK_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(file, "write", files.write)  # a write during a write
+    files.write()
+
+
+@pytest.mark.processes
+def test_full_disk_affects_only_files_without_space(disk: Path) -> None:
+    files = MetricsFiles()
+    paths = [disk / f"{kind}_1.db" for kind in ("counter", "gauge", "histogram")]
+    opened = [files.open(str(path)) for path in paths]
+    for file in opened:
+        file.write_value("key", 1, 0)
+    files.write()
+    with filled(disk):
+        for file in opened:
+            file.write_value("key", 2, 0)
+        for number in range(5000):
+            opened[1].write_value(f"key {number}", number, 0)
+        opened[2].write_value("new key", 1, 0)
+        with pytest.raises(OSError, match="No space left"):
+            files.write()
+    assert [values_in(path)["key"] for path in paths] == [2, 2, 2]
+    assert values_in(paths[2])["new key"] == 1
 
 
 @pytest.mark.processes
