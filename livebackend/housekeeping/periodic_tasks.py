@@ -1,7 +1,6 @@
 """The housekeeping tasks, and the thread that runs them in one worker at a time."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -70,7 +69,6 @@ class PeriodicTasks:
         # so that another worker replaces a holder that has stopped.
         self.interval_s = period_s - OPENING_TIMEOUT_S - _ROUND_DURATION_S
         self._lease = Lease("housekeeping", holder, ttl_s=self.interval_s)
-        self._stopping = threading.Event()
         # The tasks that failed in the last round of this worker.
         self.failed_tasks: frozenset[str] = frozenset()
         self.thread = SupervisedThread("housekeeping", self._run, max_work_s=_MAX_ROUND_S)
@@ -87,7 +85,6 @@ class PeriodicTasks:
 
     def close(self) -> None:
         """Stop the thread and release the lease."""
-        self._stopping.set()
         self.thread.close(_CLOSE_TIMEOUT_S)
 
     def run_once(self) -> HousekeepingResult:
@@ -103,7 +100,7 @@ class PeriodicTasks:
     def _run(self) -> None:
         wait_s = 0.0
         try:
-            while not self._stopping.wait(wait_s):
+            while not self.thread.closing.wait(wait_s):
                 with self.thread.work():
                     wait_s = self._run_round()
         finally:
@@ -128,7 +125,9 @@ class PeriodicTasks:
                 self.failed_tasks = frozenset()
                 return min(lease_wait_s, self.interval_s)
             self._stream_monitor.check_rooms(
-                lambda: not self._stopping.is_set() and not self._database.run(self._lease.acquire)
+                lambda: (
+                    not self.thread.closing.is_set() and not self._database.run(self._lease.acquire)
+                )
             )
             tasks = self._tasks._asdict()
             self.failed_tasks = frozenset(

@@ -1,7 +1,6 @@
 """The database gate: rejects requests until the database can be used for the first time."""
 
 import logging
-import threading
 from collections.abc import Callable
 
 from livebackend.config.errors import DatabaseNotReady, DatabaseUnavailable
@@ -31,7 +30,6 @@ class DatabaseGate:
         self._migrates = migrates
         self._opened = False
         self._reported_problem = ""
-        self._stopping = threading.Event()
         self._on_open: Callable[[], None] = lambda: None
         self.thread = SupervisedThread(
             "database gate", self._wait_until_open, max_pause_s=_FAILURE_PAUSE_S
@@ -67,12 +65,11 @@ class DatabaseGate:
 
     def close(self) -> None:
         """Stop the thread."""
-        self._stopping.set()
         self.thread.close(_CLOSE_TIMEOUT_S)
 
     def _wait_until_open(self) -> None:
         pause_s = _RETRY_PAUSE_S
-        while not self._opened and not self._stopping.wait(pause_s):
+        while not self._opened and not self.thread.closing.wait(pause_s):
             pause_s = _RETRY_PAUSE_S
             try:
                 self._open()
