@@ -54,11 +54,17 @@ FAILED_RESTART_PAUSE_S = 10.0
 # The server inherits no PG* variable, locale or time zone from the process that starts the server.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
-# Stops the server with pid file $1, socket folder $2 and lock file $3 by running the command in the
-# other arguments. If the server is starting, waits until the pid file is written. Does not stop a
-# server whose pid file names another socket folder: another process watches that server.
+# The socket folder is in /tmp, because the path of a socket can have at most 107 bytes.
+SOCKET_FOLDER_PARENT = Path("/tmp")  # noqa: S108  # mkdtemp creates the folders
+SOCKET_FOLDER_PREFIX = "livebackend-"
+SOCKET = f".s.PGSQL.{PORT}"
+
+# Stops the server with pid file $1, socket folder $2, socket $3 and lock file $4 by running the
+# command in the other arguments, and removes the socket folder. If the server is starting, waits
+# until the pid file is written. Does not stop a server whose pid file names another socket folder:
+# another process watches that server.
 STOP_SCRIPT = """
-pid_file=$1 sockets=$2 tries=1000; exec 4< "$3"; shift 3
+pid_file=$1 sockets=$2 socket=$3 tries=1000; exec 4< "$4"; shift 4
 until flock --exclusive --nonblock 4 || [ $((tries -= 1)) -eq 0 ]; do
     case $(sed -n 5p "$pid_file" 2> /dev/null) in
         "$sockets") "$@" || sleep 0.1 ;;
@@ -66,7 +72,8 @@ until flock --exclusive --nonblock 4 || [ $((tries -= 1)) -eq 0 ]; do
         *) break ;;
     esac
 done
-[ ! -d "$sockets" ] || rm -r -- "$sockets"
+rm -f -- "$socket" "$socket.lock"
+[ ! -d "$sockets" ] || rmdir -- "$sockets"
 """
 
 Result = TypeVar("Result")
@@ -218,12 +225,12 @@ class EmbeddedPostgres:
     def _ready_sockets(self) -> Path | None:
         """Return the socket folder if the server accepts connections."""
         lines = self._pid_file()
-        if len(lines) < 8 or lines[7].strip() != "ready":
+        sockets = self._recorded_socket_folder()
+        if len(lines) < 8 or lines[7].strip() != "ready" or sockets is None:
             return None
-        sockets = Path(lines[4])
         with socket.socket(socket.AF_UNIX) as probe_socket:
             # The connection is refused if a killed server has left the socket file.
-            error_number = probe_socket.connect_ex(str(sockets / f".s.PGSQL.{PORT}"))
+            error_number = probe_socket.connect_ex(str(sockets / SOCKET))
         return None if error_number else sockets
 
     def _launch(self, lock: int) -> Path:
@@ -233,7 +240,7 @@ class EmbeddedPostgres:
         """
         if not (self._folder / "PG_VERSION").exists():
             self._create_folder(lock)
-        self._sockets = self._socket_folder()
+        self._sockets = sockets = self._socket_folder()
         self._remove_stale_pid_file()
         log_path = self._sibling("log")
         os.truncate(log_path, 0)
@@ -242,7 +249,7 @@ class EmbeddedPostgres:
         self._kill_watching_process()
         users_path = str(self._sibling("users"))
         self._watching_process = _spawn(
-            ["flock", "--exclusive", users_path, *self._stop_command()], log_path
+            ["flock", "--exclusive", users_path, *self._stop_command(sockets)], log_path
         )
         server = self._server = _spawn(self._server_command(), log_path, inherited=[lock])
 
@@ -263,20 +270,32 @@ class EmbeddedPostgres:
 
         With the same folder, the URLs of the processes that use the server stay valid.
         """
-        lines = self._pid_file()
-        if len(lines) > 4:
-            folder = Path(lines[4])
-            with suppress(FileNotFoundError):
-                status = folder.lstat()
-                if stat.S_IMODE(status.st_mode) == 0o700 and status.st_uid == self._account.uid:
-                    for file in folder.iterdir():
-                        file.unlink()
-                    return folder
-        # The socket folder is in /tmp, because the path of a socket can have at most 107 bytes.
+        if folder := self._recorded_socket_folder():
+            for name in (SOCKET, f"{SOCKET}.lock"):
+                (folder / name).unlink(missing_ok=True)
+            return folder
         # Other users of the machine cannot open a folder that mkdtemp has created.
-        new_folder = Path(tempfile.mkdtemp(prefix="livebackend-", dir="/tmp"))
+        new_folder = Path(tempfile.mkdtemp(prefix=SOCKET_FOLDER_PREFIX, dir=SOCKET_FOLDER_PARENT))
         self._account.own(new_folder)
         return new_folder
+
+    def _recorded_socket_folder(self) -> Path | None:
+        """Return the socket folder in the pid file, if it is one that `_socket_folder` created.
+
+        The pid file of a server that was started by other means can name any folder.
+        """
+        lines = self._pid_file()
+        folder = Path(lines[4]) if len(lines) > 4 else Path()
+        if folder.parent != SOCKET_FOLDER_PARENT or not folder.name.startswith(
+            SOCKET_FOLDER_PREFIX
+        ):
+            return None
+        try:
+            status = folder.lstat()
+        except FileNotFoundError:
+            return None
+        is_private_folder = stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o700
+        return folder if is_private_folder and status.st_uid == self._account.uid else None
 
     def _create_folder(self, lock: int) -> None:
         if self._folder.exists() and any(self._folder.iterdir()):
@@ -341,8 +360,9 @@ class EmbeddedPostgres:
         postgres = str(self._binaries / "postgres")
         return [*self._account.become, postgres, "-D", str(self._folder), *options]
 
-    def _stop_command(self) -> list[str]:
-        paths = [self._folder / "postmaster.pid", self._sockets, self._sibling("lock")]
+    def _stop_command(self, sockets: Path) -> list[str]:
+        pid_file, lock_file = self._folder / "postmaster.pid", self._sibling("lock")
+        paths = [pid_file, sockets, sockets / SOCKET, lock_file]
         pg_ctl = [*self._account.become, str(self._binaries / "pg_ctl"), "stop", "--silent"]
         options = [f"--pgdata={self._folder}", "--mode=fast", f"--timeout={STOP_TIMEOUT_S}"]
         return ["sh", "-c", STOP_SCRIPT, "sh", *map(str, paths), *pg_ctl, *options]
@@ -352,12 +372,10 @@ class EmbeddedPostgres:
 
         The caller must hold the lock on `postgres.users`, for which the watching process waits.
         """
-        lines = self._pid_file()
-        if len(lines) > 4:
-            # Another process can have restarted a crashed server with a new socket folder.
-            self._sockets = Path(lines[4])
+        # Another process can have restarted a crashed server with a new socket folder.
+        self._sockets = self._recorded_socket_folder() or self._sockets
         if self._sockets is not None:
-            _spawn(self._stop_command(), self._sibling("log")).wait(2 * STOP_TIMEOUT_S)
+            _spawn(self._stop_command(self._sockets), self._sibling("log")).wait(2 * STOP_TIMEOUT_S)
         self._kill_watching_process()
 
     def _kill_watching_process(self) -> None:

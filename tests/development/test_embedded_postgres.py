@@ -403,6 +403,61 @@ def test_killed_server_restarts_with_all_committed_data(
     assert query(start_server(folder).start(), "TABLE kept") == 7
 
 
+def private_folder(path: Path, owner: os.stat_result) -> Path:
+    """Create a folder with a file, which only the owner can open."""
+    path.mkdir(mode=0o700)
+    (path / "file").touch()
+    os.chown(path, owner.st_uid, owner.st_gid)
+    return path
+
+
+def test_files_in_another_folder_that_the_pid_file_names_are_not_deleted(
+    start_server: StartServer, folder: Path, open_folder: Path
+) -> None:
+    killed_server = start_server(folder)
+    private = private_folder(open_folder / "livebackend-private", folder.stat())
+    pid_file = folder / "postmaster.pid"
+    lines = pid_file.read_text().splitlines()
+    killed_server.close()
+    lines[4] = str(private)
+    pid_file.write_text("\n".join(lines))
+    shutil.chown(pid_file, folder.stat().st_uid)
+    start_server(folder).close()
+    assert (private / "file").exists()
+
+
+def test_only_sockets_are_deleted_from_the_socket_folder(
+    start_server: StartServer, folder: Path
+) -> None:
+    server = start_server(folder)
+    sockets = Path((folder / "postmaster.pid").read_text().splitlines()[4])
+    (sockets / "file").touch()
+    os.kill(postmaster_pid(folder), signal.SIGKILL)
+    start_server(folder).close()
+    server.close()
+    assert [path.name for path in sockets.iterdir()] == ["file"]
+    shutil.rmtree(sockets)
+
+
+def test_server_that_was_started_by_other_means_continues_with_its_files(
+    start_server: StartServer, folder: Path, open_folder: Path
+) -> None:
+    start_server(folder).close()
+    private = private_folder(open_folder / "sockets", folder.stat())
+    account = embedded_postgres.server_account(folder, BINARIES)
+    command = [*account.become, str(BINARIES / "postgres"), "-D", str(folder)]
+    options = ["--listen_addresses=", f"--unix_socket_directories={private}"]
+    with subprocess.Popen([*command, *options], cwd="/", stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: pid_of_ready_server(folder), WAIT_S, "the other server")
+            with pytest.raises(EmbeddedPostgresError, match="did not start"):
+                start_server(folder)
+            assert process.poll() is None
+            assert len(list(private.iterdir())) == 3
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("kills", [1, 3])
 def test_killed_server_is_restarted_with_the_same_url(
     kills: int, start_server: StartServer, folder: Path
