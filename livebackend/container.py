@@ -127,7 +127,11 @@ class Services:
             self.periodic_tasks.thread,
             *self.sms_queue.threads,
         ]
-        return [*threads, self.metrics_server.thread] if self.metrics_server else threads
+        if self.database.server_thread:
+            threads.append(self.database.server_thread)
+        if self.metrics_server:
+            threads.append(self.metrics_server.thread)
+        return threads
 
     @property
     def running_work(self) -> dict[str, RunningWork]:
@@ -260,7 +264,12 @@ def open_database(settings: Settings) -> Database:
     except EmbeddedPostgresError as error:
         raise SettingsError(f"database.url: {error}") from None
     embedded_postgres.restart_if_killed()
-    return Database(url, pool_size=settings.database_connections, on_close=embedded_postgres.close)
+    return Database(
+        url,
+        pool_size=settings.database_connections,
+        on_close=embedded_postgres.close,
+        server_thread=embedded_postgres.restart_thread,
+    )
 
 
 def start_services(settings: Settings, gateways: Gateways) -> Services:

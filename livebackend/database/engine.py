@@ -20,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from livebackend.config.errors import SettingsError
 from livebackend.core.errors import CommitOutcomeUnknown, DomainError
+from livebackend.core.supervised_thread import SupervisedThread
 from livebackend.database.availability import Availability, DatabaseNotResponding
 from livebackend.database.call_deadlines import (
     MIN_CONNECT_TIMEOUT_S,
@@ -80,8 +81,11 @@ class Database:
         durable: bool = True,
         availability: Availability | None = None,
         on_close: Callable[[], None] | None = None,
+        server_thread: SupervisedThread | None = None,
     ) -> None:
         self._on_close = on_close
+        # The thread that restarts PostgreSQL, if this process runs it.
+        self.server_thread = server_thread
         self._call_timeout_s = call_timeout_s
         self.availability = availability or Availability()
         database_url = _psycopg2_url(url)

@@ -21,7 +21,6 @@ import socket
 import stat
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -31,6 +30,8 @@ from typing import TypeVar
 from urllib.parse import quote
 
 import psycopg2
+
+from livebackend.core.supervised_thread import SupervisedThread
 
 log = logging.getLogger(__name__)
 
@@ -108,8 +109,8 @@ class EmbeddedPostgres:
         self._sockets: Path | None = None
         self._watching_process: _Process | None = None
         self._server: _Process | None = None
-        self._closing = threading.Event()
-        self._restart_thread: threading.Thread | None = None
+        # Starts the server again if its processes end.
+        self.restart_thread = SupervisedThread("embedded PostgreSQL", self._watch)
 
     def start(self) -> str:
         """Create the data folder if needed, start or join the server; return its URL.
@@ -128,10 +129,7 @@ class EmbeddedPostgres:
 
         Each process that uses the server can have such a thread. The URL stays the same.
         """
-        self._restart_thread = threading.Thread(
-            target=self._watch, name="embedded PostgreSQL", daemon=True
-        )
-        self._restart_thread.start()
+        self.restart_thread.start()
 
     def url(self, database: str) -> str:
         """Return the URL of a database on the started server."""
@@ -143,9 +141,8 @@ class EmbeddedPostgres:
         if self._users_lock is None:
             return
         atexit.unregister(self.close)
-        self._closing.set()
-        if self._restart_thread is not None and os.getpid() == self._starting_pid:
-            self._restart_thread.join(START_TIMEOUT_S)
+        if os.getpid() == self._starting_pid:
+            self.restart_thread.close(START_TIMEOUT_S)
         os.close(self._users_lock)
         self._users_lock = None
         if os.getpid() != self._starting_pid:
@@ -201,7 +198,7 @@ class EmbeddedPostgres:
 
     def _watch(self) -> None:
         pause_s = WATCH_INTERVAL_S
-        while not self._closing.wait(pause_s) and self._is_current_user():
+        while not self.restart_thread.closing.wait(pause_s) and self._is_current_user():
             pause_s = WATCH_INTERVAL_S
             try:
                 # The server's processes hold this lock until they end.
@@ -270,7 +267,11 @@ class EmbeddedPostgres:
 
         With the same folder, the URLs of the processes that use the server stay valid.
         """
-        if folder := self._recorded_socket_folder():
+        folder = self._recorded_socket_folder()
+        # A failed restart can have removed the pid file.
+        if folder is None and self._sockets and self._is_socket_folder(self._sockets):
+            folder = self._sockets
+        if folder:
             for name in (SOCKET, f"{SOCKET}.lock"):
                 (folder / name).unlink(missing_ok=True)
             return folder
@@ -285,17 +286,19 @@ class EmbeddedPostgres:
         The pid file of a server that was started by other means can name any folder.
         """
         lines = self._pid_file()
-        folder = Path(lines[4]) if len(lines) > 4 else Path()
-        if folder.parent != SOCKET_FOLDER_PARENT or not folder.name.startswith(
+        folder = Path(lines[4]) if len(lines) > 4 else None
+        return folder if folder and self._is_socket_folder(folder) else None
+
+    def _is_socket_folder(self, folder: Path) -> bool:
+        is_named_so = folder.parent == SOCKET_FOLDER_PARENT and folder.name.startswith(
             SOCKET_FOLDER_PREFIX
-        ):
-            return None
+        )
         try:
             status = folder.lstat()
-        except FileNotFoundError:
-            return None
+        except OSError:
+            return False
         is_private_folder = stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o700
-        return folder if is_private_folder and status.st_uid == self._account.uid else None
+        return is_named_so and is_private_folder and status.st_uid == self._account.uid
 
     def _create_folder(self, lock: int) -> None:
         if self._folder.exists() and any(self._folder.iterdir()):

@@ -483,6 +483,25 @@ def test_killed_server_is_restarted_with_the_same_url(
     assert has_stopped(folder, url)
 
 
+def test_thread_that_restarts_the_server_survives_an_unexpected_error(
+    start_server: StartServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_server(folder)
+    url = server.start()
+    server.restart_if_killed()
+    pid = postmaster_pid(folder)
+
+    def fail(*_: object) -> None:
+        raise subprocess.TimeoutExpired("postgres", 1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedded_postgres, "_spawn", fail)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: server.restart_thread.failures, WAIT_S, "the error")
+    wait_until(lambda: pid_of_ready_server(folder) not in (0, pid), WAIT_S, "a restart")
+    assert query(url, "SELECT 1") == 1
+
+
 def test_closed_server_is_not_restarted(start_server: StartServer, folder: Path) -> None:
     server = start_server(folder)
     url = server.start()
