@@ -651,7 +651,9 @@ def with_default_public_url(ini: Mapping[str, Any], defaults: Mapping[str, Any])
     has_public_url = "http.public_url" in {_NAME_BY_ALIAS.get(name, name) for name in ini}
     if has_public_url or not {"host", "port"} <= defaults.keys():
         return dict(ini)
-    return {"http.public_url": f"http://{defaults['host']}:{defaults['port']}", **ini}
+    host = str(defaults["host"])
+    url_host = f"[{host}]" if ":" in host else host  # an IPv6 address
+    return {"http.public_url": f"http://{url_host}:{defaults['port']}", **ini}
 
 
 def listen_address(defaults: Mapping[str, Any]) -> tuple[str, int]:

@@ -242,6 +242,12 @@ def test_default_public_url_has_the_host_and_port_of_the_ini_file() -> None:
     assert with_default_public_url({}, {}) == {}
 
 
+def test_default_public_url_of_an_ipv6_address_is_valid() -> None:
+    ini = {key: value for key, value in REQUIRED_SETTINGS.items() if key != "http.public_url"}
+    section = with_default_public_url(ini, {"host": "::1", "port": "6543"})
+    assert Settings.load(section, {}).http_public_url == "http://[::1]:6543"
+
+
 def test_repr_and_dump_of_settings_contain_no_secret() -> None:
     secrets = {
         "database.url": "postgresql+psycopg2://live:hidden-1@db/live",
