@@ -49,7 +49,9 @@ def check_host_and_port(value: str) -> str:
 
 def check_host(host: str) -> str:
     """Return a host name or IP address; raise ValueError if it is neither."""
-    if not _HOST_NAME.fullmatch(host):
+    if not host.isascii():
+        raise ValueError(f"write the host name {host!r} in punycode (xn--…)")
+    if not _HOST_NAME.fullmatch(host) or _is_numeric(host):
         try:
             ip_address(host)
         except ValueError:
@@ -83,6 +85,12 @@ def _split_http_url(url: str) -> SplitResult:
     if separator:
         parse_port(port)
     return parts
+
+
+def _is_numeric(host: str) -> bool:
+    """Return whether clients parse the host as an IPv4 address: 0, 0x7f.1 and 999.1.1.1 are."""
+    last_label = host.removesuffix(".").rpartition(".")[2]
+    return re.fullmatch("[0-9]+|0[xX][0-9a-fA-F]*", last_label) is not None
 
 
 def _is_wildcard(host: str) -> bool:

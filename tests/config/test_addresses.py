@@ -36,6 +36,14 @@ URL_SETTINGS = ("http.public_url", "sms.api_url", "streams.api_url", "streams.co
         "https://[::1",
         "https://[::x]",
         "https://a.example,b.example",
+        "http://0:80",
+        "http://0x0/",
+        "http://0x7f.0x1",
+        "http://127.1",
+        "http://2130706433",
+        "http://999.1.1.1",
+        "http://1.2.3.4.:80",
+        "https://live.0x",
     ],
 )
 def test_url_without_scheme_host_or_valid_port_is_refused_by_name(name: str, url: str) -> None:
@@ -57,6 +65,9 @@ def test_url_without_scheme_host_or_valid_port_is_refused_by_name(name: str, url
         "http://media_server:8081",
         "https://does-not-resolve.invalid:65535",
         "https://xn--fiqs8s.example.",
+        "https://1.live.example",
+        "https://live.0xample",
+        "https://4live",
     ],
 )
 def test_http_url_is_accepted_without_resolving_its_host(name: str, url: str) -> None:
@@ -69,9 +80,16 @@ def test_public_url_with_a_wildcard_address_is_refused(host: str) -> None:
         Settings.load({**REQUIRED_SETTINGS, "http.public_url": f"http://{host}:6543"}, {})
 
 
+def test_host_name_that_is_not_ascii_is_refused_with_a_mention_of_punycode() -> None:
+    with pytest.raises(SettingsError, match=r"http\.public_url: write .*直播.* in punycode \(xn--"):
+        Settings.load({**REQUIRED_SETTINGS, "http.public_url": "https://直播.example"}, {})
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("metrics.address", "0:6544"),
+        ("streams.rtmp_host", "999.1.1.1:80"),
         ("metrics.address", "127.0.0.1:99999"),
         ("metrics.address", "127.0.0.1:0"),
         ("metrics.address", "127.0.0.1"),
