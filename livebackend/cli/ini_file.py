@@ -10,6 +10,7 @@ from typing import Any
 import click
 from pyramid import paster
 from pyramid.paster import get_appsettings
+from pyramid.settings import asbool
 
 from livebackend.cli.output import report_errors
 from livebackend.config.deprecated_names import configure_renamed_loggers
@@ -76,11 +77,22 @@ def check_section(
         ).settings
     except SettingsError as error:
         errors.extend(error.errors)
-    if address is None or settings is None:
-        raise SettingsError(*errors)
-    if not (settings.http_trusted_proxies or settings.server_allow_direct_clients):
-        check_address_is_loopback(address[0])
+    try:
+        if address and not _permits_public_address(section):
+            check_address_is_loopback(address[0])
+    except SettingsError as error:
+        errors.extend(error.errors)
+    if address is None or settings is None or errors:
+        raise SettingsError(*dict.fromkeys(errors))
     return settings, address
+
+
+def _permits_public_address(section: Any) -> bool:
+    """Return whether the settings permit a public address, also if other settings are wrong."""
+    values = Settings.raw_values(section, os.environ)
+    return bool(values.get("http.trusted_proxies")) or asbool(
+        values.get("server.allow_direct_clients")
+    )
 
 
 @contextmanager
