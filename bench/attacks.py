@@ -217,8 +217,9 @@ def run_attack(port: int, attack: Attack, stopping: Event, results: Connection) 
     ]
     for thread in threads:
         thread.start()
+    deadline = time.monotonic() + SECONDS + 30
     for thread in threads:
-        thread.join(SECONDS + 30)
+        thread.join(max(0, deadline - time.monotonic()))
     results.send(statuses)
 
 
@@ -234,6 +235,7 @@ def measure(port: int, friend_list: Post, attack: Attack | None) -> tuple[list[f
     if attack:
         attacker = processes.Process(target=run_attack, args=(port, attack, stopping, sender))
         attacker.start()
+    sender.close()  # so that `results` ends if the attacker's process dies
     client = Client(port, "127.0.0.1")
     durations_ms = []
     end = time.monotonic() + SECONDS
@@ -243,12 +245,18 @@ def measure(port: int, friend_list: Post, attack: Attack | None) -> tuple[list[f
         duration_s = time.perf_counter() - start
         durations_ms.append(duration_s * 1000 if status == 200 else 60_000)
         time.sleep(max(0, _INTERVAL_S - duration_s))
-    if not attacker:
+    if not (attack and attacker):
         return durations_ms, []
     stopping.set()
-    statuses = results.recv()
-    attacker.join(5)
-    return durations_ms, statuses
+    try:
+        if not results.poll(SECONDS + 40):
+            raise RuntimeError(f"{attack.name}: the process of the attack does not end")
+        return durations_ms, results.recv()
+    except EOFError:
+        raise RuntimeError(f"{attack.name}: the process of the attack has died") from None
+    finally:
+        attacker.kill()
+        attacker.join(5)
 
 
 def run(test_machine: Machine, port: int, friend_list: Post, token: Callable[[int], str]) -> None:
