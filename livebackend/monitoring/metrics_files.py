@@ -23,7 +23,8 @@ _VALUE_AND_TIME = struct.Struct("dd")
 class MetricsFiles:
     """All metrics files of a process. Several threads can write them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lock_timeout_s: float = _LOCK_TIMEOUT_S) -> None:
+        self._lock_timeout_s = lock_timeout_s
         self._files: list[MetricsFile] = []
         self._lock = threading.Lock()
 
@@ -38,7 +39,7 @@ class MetricsFiles:
 
         Does nothing if another thread does not complete its writes, as on a disk that hangs.
         """
-        if not self._lock.acquire(timeout=_LOCK_TIMEOUT_S):
+        if not self._lock.acquire(timeout=self._lock_timeout_s):
             return
         try:
             errors = [error for file in list(self._files) if (error := _write_error(file))]

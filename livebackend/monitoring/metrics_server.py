@@ -26,7 +26,7 @@ from livebackend.monitoring.metrics_files import MetricsFiles
 log = logging.getLogger(__name__)
 
 # Seconds between two writes of the files, and between two attempts to listen on the address.
-_INTERVAL_S = 1.0
+INTERVAL_S = 1.0
 _CLOSE_TIMEOUT_S = 2.0
 
 
@@ -82,7 +82,7 @@ class MetricsServer:
             if self.thread.closing.is_set():
                 return
             self._listen()
-            self.thread.closing.wait(_INTERVAL_S)
+            self.thread.closing.wait(INTERVAL_S)
 
     def _listen(self) -> None:
         """Start the HTTP server unless it runs."""

@@ -495,7 +495,7 @@ def test_thread_that_restarts_the_server_survives_an_unexpected_error(
         raise subprocess.TimeoutExpired("postgres", 1)
 
     with monkeypatch.context() as patch:
-        patch.setattr(embedded_postgres, "_spawn", fail)
+        patch.setattr(os, "truncate", fail)
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: server.restart_thread.failures, WAIT_S, "the error")
     wait_until(lambda: pid_of_ready_server(folder) not in (0, pid), WAIT_S, "a restart")

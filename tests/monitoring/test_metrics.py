@@ -230,7 +230,7 @@ def test_each_period_of_failed_writes_is_logged_once(
         monkeypatch.setattr(values, name, getattr(values, name))
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(metrics_server, "_INTERVAL_S", 0.01)
+    monkeypatch.setattr(metrics_server, "INTERVAL_S", 0.01)
     monkeypatch.setattr(MetricsFiles, "write", write)
     server = MetricsServer(f"127.0.0.1:{free_port()}")
     server.start(refresh=lambda: None)

@@ -12,7 +12,6 @@ import requests
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from livebackend.monitoring import metrics_files
 from livebackend.monitoring.metrics_files import MetricsFile, MetricsFiles
 from tests.support.application import PRODUCTION_INI
 from tests.support.pictures import PNG
@@ -123,9 +122,8 @@ def test_threads_write_a_file_one_at_a_time(
 def test_write_does_not_wait_for_a_disk_that_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = MetricsFiles()
+    files = MetricsFiles(lock_timeout_s=0.01)
     file = files.open(str(tmp_path / "counter_1.db"))
-    monkeypatch.setattr(metrics_files, "_LOCK_TIMEOUT_S", 0.01)
     monkeypatch.setattr(file, "write", files.write)  # a write during a write
     files.write()
 
