@@ -35,7 +35,7 @@ _INSERT_ACCOUNTS = text(
 
 def observe_migration(site: Site, scale: Scale) -> Observation:
     """Run `livebackend migrate` on many accounts, under load on the previous release."""
-    account_count = scale.pick(3_000_000, 300_000)
+    account_count = scale.pick(3_000_000, 100_000)
     site.stop_server()
     release = site.folder / "previous release"
     version = _copy_previous_release(release)
