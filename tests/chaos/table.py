@@ -49,7 +49,7 @@ def print_row(row: Row, observation: Observation, duration_s: float) -> bool:
     for note in observation.notes:
         click.echo(f"    {note}")
     if observation.stale_count:
-        click.echo(f"    {observation.stale_count} requests sent again: connection closed too early")
+        click.echo(f"    {observation.stale_count} requests sent again: connection was closed")
     for problem in problems[:5]:
         click.echo(f"    FAILED {problem}")
     if problems:
