@@ -12,15 +12,15 @@ from tests.chaos.rows import CLIENT_COUNT, OUTAGE_LIMITS, Limits, Row, Scale
 from tests.chaos.server import wait_until_ready
 from tests.chaos.site import Site
 
-# Requests that a killed process can lose: those in flight, one for each client.
-_LOST_LIMITS = Limits(
-    lost=CLIENT_COUNT, refused=CLIENT_COUNT, sent_again=CLIENT_COUNT, recovery_s=2
-)
+_KILL_COUNT = 3
+# Requests that a killed process can lose: those in flight, one for each client and kill.
+_MAX_LOST = _KILL_COUNT * CLIENT_COUNT
+_LOST_LIMITS = Limits(lost=_MAX_LOST, refused=_MAX_LOST, sent_again=_MAX_LOST, recovery_s=2)
 
 
 def observe_killed_workers(site: Site, scale: Scale) -> Observation:
     def kill_workers() -> None:
-        for _ in range(scale.pick(3, 1)):
+        for _ in range(scale.pick(_KILL_COUNT, 1)):
             _kill_worker(site)
             wait_until_ready(site.server)
 
@@ -32,7 +32,7 @@ def observe_killed_parents(site: Site, scale: Scale) -> Observation:
     port = site.server.port
 
     def kill_parents() -> None:
-        for _ in range(scale.pick(3, 1)):
+        for _ in range(scale.pick(_KILL_COUNT, 1)):
             site.server.process.kill()
             site.server.process.wait()
             site.restart(port)
