@@ -10,10 +10,14 @@ The short form, which CI runs, leaves out the rows whose fault another test of C
 * a full temporary folder: tests/monitoring/test_metrics_files.py
 * a log that is not read: tests/monitoring/test_log_queue.py
 * a wrong clock: tests/hardened/test_reliability.py
+
+It prints the p99 and the growth of the memory without limits, because both depend on what else the
+machine does and on the length of the run.
 """
 
 import signal
 import time
+from dataclasses import replace
 
 import click
 
@@ -86,7 +90,8 @@ def run_row(site: Site, row: Row, scale: Scale) -> bool:
         return False
     if end := site.end_of_server():
         observation.errors.append(end)
-    return print_row(row, observation, time.monotonic() - started_at)
+    limits = replace(row.limits, p99_s=None) if scale.is_short else row.limits
+    return print_row(row.name, limits, observation, time.monotonic() - started_at)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import click
 
 from tests.chaos.classification import Outcome
 from tests.chaos.observation import Observation
-from tests.chaos.rows import Row
+from tests.chaos.rows import Limits, Row
 
 _COLUMNS = (
     ("fault", -44),
@@ -26,16 +26,16 @@ def print_head() -> None:
     _print_cells([name for name, _ in _COLUMNS])
 
 
-def print_row(row: Row, observation: Observation, duration_s: float) -> bool:
+def print_row(name: str, limits: Limits, observation: Observation, duration_s: float) -> bool:
     """Print the figures of a row and what is wrong; return whether all limits hold.
 
     `duration_s` includes the start and the stop of servers.
     """
-    problems = row.limits.exceeded(observation) + observation.errors
+    problems = limits.exceeded(observation) + observation.errors
     agreement_s = observation.agreement_s
     _print_cells(
         [
-            row.name,
+            name,
             str(len(observation.results)),
             *(str(observation.count(outcome)) for outcome in Outcome),
             f"{observation.longest_s * 1000:.0f}",
