@@ -222,8 +222,7 @@ class _Watchdog:
                 pool.stuck_at = now
 
     def _run(self) -> None:
-        while True:
-            time.sleep(_CHECK_INTERVAL_S)
+        while not self.thread.closing.wait(_CHECK_INTERVAL_S):
             self.check()
 
 
