@@ -43,7 +43,7 @@ def result(server: Server, path: str, **form: str) -> str:
 
 def last_code(server: Server) -> str:
     """Return the last verification code that the server sent."""
-    codes = re.findall(r'code for \S+: ([0-9]{4})"', server.log.read_text())
+    codes = re.findall(r'code for \S+: ([0-9]{4})"', server.read_log())
     return str(codes[-1])
 
 

@@ -98,7 +98,7 @@ class NginxWithServer(Nginx):
         self.server = server
 
     def logged_requests(self) -> int:
-        return self.server.log.read_text().count('"logger":"livebackend.access"')
+        return self.server.read_log().count('"logger":"livebackend.access"')
 
 
 def post_head(

@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.application import DEVELOPMENT_INI
 from tests.support.servers import running_server, start_server
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -18,9 +19,11 @@ def settings(new_database: Callable[[str], str], worker_id: str) -> dict[str, st
 
 def test_addresses_of_the_pages_are_logged(settings: dict[str, str], tmp_path: Path) -> None:
     with running_server(DEVELOPMENT_INI, tmp_path, settings, pserve=True) as server:
-        log = server.log.read_text()
-    assert f"API page: {server.address}/docs\n" in log
-    assert f"demo: {server.address}/demo\n" in log
+        lines = [f"API page: {server.address}/docs\n", f"demo: {server.address}/demo\n"]
+        # A thread writes the log.
+        wait_until(
+            lambda: all(line in server.log.read_text() for line in lines), 10, "the addresses"
+        )
 
 
 def test_port_in_use_is_reported_in_one_line(settings: dict[str, str], tmp_path: Path) -> None:

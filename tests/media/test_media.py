@@ -225,7 +225,7 @@ def test_room_closes_after_the_publisher_goes_offline(
         f"ffmpeg {failure_name}: stream ends → room closed, timeout {OFFLINE_TIMEOUT_S} s", took_s
     )
     assert ann.post("/room", leave="1")["result"] == "0009"
-    assert "closed (offline), stream last seen" in ann.backend.log.read_text()
+    assert "closed (offline), stream last seen" in ann.backend.read_log()
 
 
 def test_room_closes_if_the_publisher_sends_no_video(

@@ -49,6 +49,18 @@ class Server:
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)
 
+    def read_log(self) -> str:
+        """Return the log, with the records of all requests that have ended.
+
+        A thread of the server writes the records, shortly after they are created.
+        """
+        text = self.log.read_text()
+        while True:
+            time.sleep(0.2)
+            previous_text, text = text, self.log.read_text()
+            if text == previous_text:
+                return text
+
 
 def _is_worker(pid: int) -> bool:
     # The server has a child process that is no worker: multiprocessing's resource tracker.
