@@ -80,7 +80,7 @@ screenshots: .venv/installed-browser ## recreate the pictures in docs/screenshot
 # On Debian: apt install nginx openssl curl jq faketime docker-compose systemd. The tests with a full
 # disk and a wrong clock need root.
 deployment-test: .venv/installed-development ## run the commands of README.md and docs/, and test deploy/
-	@exec $(IN_VENV) pytest tests/deployment $(ARGS)
+	@exec $(IN_VENV) pytest --numprocesses 2 --dist loadfile tests/deployment $(ARGS)
 
 install: .venv/installed-development ## create .venv
 

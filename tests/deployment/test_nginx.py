@@ -490,9 +490,17 @@ class NginxWithUpstreams(Nginx):
     def received(self) -> list[ReceivedRequest]:
         return [*self.first.received, *self.second.received]
 
-    def post(self, path: str, body: bytes = b"a=b", address: str = "127.0.0.1") -> Response:
+    def post(
+        self,
+        path: str,
+        body: bytes = b"a=b",
+        address: str = "127.0.0.1",
+        *,
+        content_type: str = FORM_TYPE,
+    ) -> Response:
+        head = post_head(path, len(body), "Connection: close", content_type=content_type)
         with self.connect(address) as connection:
-            connection.sendall(post_head(path, len(body), "Connection: close") + body)
+            connection.sendall(head + body)
             return Response.parse(read_all(connection))
 
 
@@ -682,7 +690,7 @@ def test_body_that_nginx_cannot_store_is_rejected_without_an_outcome_header(
     """
     moved_folder = upstreams.body_folder.rename(upstreams.body_folder.with_name("moved"))
     try:
-        response = upstreams.post("/upload", b"x" * 100_000)
+        response = upstreams.post("/upload", b"x" * 100_000, content_type=MULTIPART_TYPE)
     finally:
         moved_folder.rename(upstreams.body_folder)
     assert_unavailable(response, "/upload", None)
