@@ -21,6 +21,7 @@ COPIED_PATHS = (
     "livebackend",
     "migrations",
     "tests",
+    "bench",
     "development.ini",
     "production.ini",
     "pyproject.toml",
