@@ -10,6 +10,7 @@ The short form, which CI runs, leaves out the rows whose fault another test of C
 * a full temporary folder: tests/monitoring/test_metrics_files.py
 * a log that is not read: tests/monitoring/test_log_queue.py
 * a wrong clock: tests/hardened/test_reliability.py
+* trickling bodies behind nginx: tests/deployment/test_nginx.py
 
 It prints the p99 and the growth of the memory without limits, because both depend on what else the
 machine does and on the length of the run.

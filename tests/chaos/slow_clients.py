@@ -55,6 +55,11 @@ def _connect(endpoint: Endpoint, count: int, seconds: int, kind: str) -> int:
 
 _LIMITS = Limits(refused=0, recovery_s=0, p99_s=_MAX_P99_S)
 ROWS = [
-    Row(f"{_BODY_COUNT} trickling bodies behind nginx", observe_trickling_bodies, _LIMITS),
+    Row(
+        f"{_BODY_COUNT} trickling bodies behind nginx",
+        observe_trickling_bodies,
+        _LIMITS,
+        "tests/deployment/test_nginx.py",
+    ),
     Row("10,000 idle connections behind nginx", observe_idle_connections, _LIMITS),
 ]
