@@ -8,7 +8,7 @@ from sqlalchemy import text
 from livebackend.database.engine import Database
 from livebackend.database.prepared_statements import PreparedStatement
 
-# The function is in migrations/versions/1007_count_request_by_key.py.
+# The function is in migrations/versions/1007_count_request_by_key.py; 1008 makes it use the index.
 _COUNT_REQUEST = PreparedStatement(
     text(
         """
