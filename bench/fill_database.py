@@ -2,7 +2,8 @@
 
 from sqlalchemy import Connection, text
 
-from livebackend.database.engine import Database
+from livebackend.database.call_deadlines import remove_deadline
+from livebackend.database.engine import Database, disable_timeouts
 
 PASSWORD = "harbour-42"
 # Accounts 1 to LISTED_ACCOUNTS have friends and messages; the benchmarks request their lists.
@@ -130,6 +131,7 @@ def add_users(database: Database, *, first_id: int, last_id: int, password_hash:
 def vacuum(database: Database) -> None:
     """Vacuum and analyze all tables, so that autovacuum has no work in benchmarks."""
     with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        remove_deadline(connection)
         connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text("VACUUM (ANALYZE, FREEZE)"))
         connection.execute(text("CHECKPOINT"))
@@ -140,6 +142,6 @@ def phone_number(account_id: int) -> str:
 
 
 def _disable_checks(connection: Connection) -> None:
-    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    disable_timeouts(connection)
     # This setting disables foreign key checks, which are slow; the inserted rows are consistent.
     connection.execute(text("SET LOCAL session_replication_role = replica"))

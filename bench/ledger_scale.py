@@ -12,7 +12,8 @@ import click
 from sqlalchemy import text
 
 from bench.ledger_database import LedgerDatabase, ledger_database
-from livebackend.database.engine import Database
+from livebackend.database.call_deadlines import remove_deadline
+from livebackend.database.engine import Database, disable_timeouts
 from livebackend.ledger.audit import audit
 from livebackend.ledger.checkpoints import create_checkpoint
 from livebackend.ledger.history import CoinHistory, HistoryCursor
@@ -60,10 +61,12 @@ def insert_gifts(ledger: LedgerDatabase) -> None:
         "transfers": TRANSFER_COUNT,
     }
     with database.engine.begin() as connection:
+        disable_timeouts(connection)
         connection.execute(_INSERT_GIFTS, values)
         connection.execute(_DEBIT_SENDERS)
         connection.execute(_CREDIT_HOSTS)
     with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        remove_deadline(connection)
         connection.execute(text("VACUUM ANALYZE"))
         connection.execute(text("CHECKPOINT"))
     database.close()
