@@ -352,7 +352,7 @@ def measure_other_operations(bench: Bench) -> None:
 
 def message_parameters(recipient_id: int) -> dict[str, str]:
     """Return parameters of `deal_message` for a request inserted by fill_database()."""
-    sent_at_us = 1_700_000_000_000_000 + recipient_id * 1000 + 7
+    sent_at_us = fill_database.FIRST_SENT_AT_US + recipient_id * 1000 + 7
     applicant_phone = fill_database.phone_number(2000 + (recipient_id * 50 + 7) % 98_000)
     phone = fill_database.phone_number(recipient_id)
     return {

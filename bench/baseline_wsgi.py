@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl
 
 import bcrypt
 import orjson
-import psycopg2
+import psycopg2.errors
 from sqlalchemy import make_url
 
 from bench import fill_database
@@ -371,7 +371,11 @@ def application(environ: dict, start_response: Callable) -> list[bytes]:
     form = dict(parse_qsl(body.decode(), keep_blank_values=True))
     operation = next((OPERATIONS[name] for name in OPERATIONS if form.get(name) == "1"), log_in)
     try:
-        response = operation(form)
+        try:
+            response = operation(form)
+        except psycopg2.errors.UniqueViolation:
+            # Two friend requests in the same microsecond: livebackend repeats such a call too.
+            response = operation(form)
     except OperationFailed as error:
         response = {"result": str(error), "message": None}
     content = orjson.dumps(response)

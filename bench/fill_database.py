@@ -1,5 +1,7 @@
 """Fill an empty database with accounts, friends, messages, rooms and gifts by SQL."""
 
+import time
+
 from sqlalchemy import Connection, text
 
 from livebackend.database.call_deadlines import remove_deadline
@@ -16,6 +18,9 @@ ACCOUNT_BY_LIST_SIZE = {10: 1001, 1000: 1002, 5000: 1003}
 # Id of the account that receives every gift in the benchmark of gifts to one host.
 POPULAR_HOST = 1004
 GIFT_COUNT = 50_000
+
+# The first message is an hour old, because the server deletes messages after some months.
+FIRST_SENT_AT_US = int(time.time() - 3600) * 1_000_000
 
 _COINS_PER_ACCOUNT = 1_000_000_000
 
@@ -52,7 +57,7 @@ _INSERT_MESSAGES = text(
     """
     INSERT INTO friend_requests (applicant_id, addressee_id, state, sent_at_us)
     SELECT 2000 + (owner * 50 + n) % (:users - 2000), owner, 'accepted',
-        1700000000000000 + owner * 1000 + n
+        :first_sent_at_us + owner * 1000 + n
     FROM generate_series(1, CAST(:listed AS int)) AS owner,
         generate_series(1, CAST(:messages AS int)) AS n
     """
@@ -104,7 +109,12 @@ def fill_database(database: Database, *, user_count: int, password_hash: str) ->
             connection.execute(_INSERT_FRIENDSHIPS, values)
         connection.execute(
             _INSERT_MESSAGES,
-            {"listed": LISTED_ACCOUNTS, "messages": MESSAGES_PER_ACCOUNT, "users": user_count},
+            {
+                "listed": LISTED_ACCOUNTS,
+                "messages": MESSAGES_PER_ACCOUNT,
+                "users": user_count,
+                "first_sent_at_us": FIRST_SENT_AT_US,
+            },
         )
         connection.execute(_INSERT_ROOMS, {"rooms": ROOM_COUNT, "users": user_count})
         connection.execute(_INSERT_GIFTS, {"gifts": GIFT_COUNT, "users": user_count})
