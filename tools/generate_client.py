@@ -12,7 +12,7 @@ from pydantic import Json
 from pyramid.config import Configurator
 
 from livebackend.api.error_reasons import ErrorReason
-from livebackend.api.openapi import in_document_order
+from livebackend.api.openapi.documents import in_document_order
 from livebackend.api.operation_declaration import Operation, operations
 from livebackend.api.parameters import Parameter
 from livebackend.api.result_codes import ResultCode
@@ -256,7 +256,7 @@ def _method_source(operation: Operation) -> str:
             f"        {parameter.name}: {_parameter_type(parameter)}{default_source},\n"
         )
     error_codes = " ".join(sorted(result.code for result in operation.result_codes)[1:])
-    summary = operation.summary.partition(" · ")[0]
+    summary = operation.title.english
     descriptions = "".join(
         f"        {parameter.name}: {parameter.schema['description']}\n" for parameter in parameters
     )

@@ -137,7 +137,7 @@ def _operation_table(translate: Translate, *, documented: bool) -> list[str]:
 
 
 def _operation_row(operation: Operation) -> tuple[str, ...]:
-    english, _, chinese = operation.summary.partition(" · ")
+    english, chinese = operation.title
     parameters = [
         f"`{name}`" if field.is_required() else f"[`{name}`]"
         for name, field in operation.parameters.model_fields.items()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from livebackend.api.docs_sections import DocsSection
 from livebackend.api.request import Request
 from livebackend.api.responses import OperationResponse
 
@@ -11,9 +12,7 @@ class View:
     """Base class of views; a subclass contains the operations of one API path."""
 
     route: ClassVar[str | tuple[str, ...]]
-    # The section heading on the documentation pages, in both languages, such as "Gifts · 礼物". The
-    # Chinese part is from the mobile app's API document.
-    docs_section: ClassVar[str]
+    docs_section: ClassVar[DocsSection]
 
     def __init__(self, request: Request) -> None:
         self.request = request

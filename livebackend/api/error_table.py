@@ -97,9 +97,15 @@ class ErrorOutcome(NamedTuple):
     detail: ErrorDetail
 
 
-def reason_of(error: DomainError) -> ErrorReason:
+def reason_of(error: type[DomainError]) -> ErrorReason:
     """Return the error reason of a domain error."""
-    return _RESPONSES[type(error)].reason
+    return _RESPONSES[error].reason
+
+
+def result_code_of(error: type[DomainError], operation: Operation) -> ResultCode:
+    """Return the result code with which an operation responds to a domain error."""
+    code = _RESPONSES[error].code
+    return code if code and code in operation.result_codes else operation.default_error
 
 
 def error_outcome(error: DomainError, operation: Operation | None = None) -> ErrorOutcome:
@@ -116,7 +122,4 @@ def error_outcome(error: DomainError, operation: Operation | None = None) -> Err
     detail = ErrorDetail(parameter, response.reason, error.limits)
     if operation is None:
         return ErrorOutcome(ResultCode.INVALID_REQUEST, detail)
-    is_code_declared = response.code in operation.result_codes
-    return ErrorOutcome(
-        response.code if response.code and is_code_declared else operation.default_error, detail
-    )
+    return ErrorOutcome(result_code_of(type(error), operation), detail)

@@ -1,4 +1,4 @@
-"""The pages /docs, /demo and /openapi.json, and their static files."""
+"""The pages /docs and /demo, the OpenAPI documents, and the static files of the pages."""
 
 import gzip
 import hashlib
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from livebackend.api.openapi import build_document
+from livebackend.api.openapi.documents import build_documents
 from livebackend.api.operation_declaration import Operation
 
 _STATIC = Path(__file__).parent.with_name("static")
@@ -86,8 +86,11 @@ def build_pages(
     }
     pages = {}
     if docs:
-        openapi = build_document(operations, phone_pattern=phone_pattern, url=public_url)
-        pages["openapi.json"] = _page(orjson.dumps(openapi), "application/json")
+        documents = build_documents(operations, phone_pattern=phone_pattern, url=public_url)
+        pages["openapi.json"] = _page(orjson.dumps(documents.by_path), "application/json")
+        pages["openapi-operations.json"] = _page(
+            orjson.dumps(documents.by_operation), "application/json"
+        )
         pages["docs"] = _html_page("docs.html", values, _CONTENT_POLICY)
     if demo:
         pages["demo"] = _html_page("demo.html", values, _demo_policy(hls_host))

@@ -1,5 +1,6 @@
 """Declaration and registry of operations."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import getdoc
@@ -9,10 +10,13 @@ from typing import Any, TypeVar
 import venusian
 from pyramid.config import Configurator
 
+from livebackend.api.bilingual_text import BilingualText
+from livebackend.api.docs_sections import DocsSection
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.parameters import AuthenticatedParameters, Parameters
 from livebackend.api.responses import OperationResponse
 from livebackend.api.result_codes import ResultCode
+from livebackend.core.errors import DomainError
 
 # Names of rate limits that services apply: to every password hash, to a login and every other check
 # of a password, and to a registration of a phone that the client has not verified.
@@ -39,6 +43,9 @@ class Operation:
     default_error: ResultCode
     # The other result codes of errors. The codes of login token errors are added automatically.
     error_codes: tuple[ResultCode, ...]
+    # The domain errors that the services of the operation raise, for the documentation. Those of
+    # the login token, `rate_limits` and `unknown_user_limit` are added automatically.
+    errors: tuple[type[DomainError], ...]
     # Whether the operation runs in one transaction. An operation that waits for an outside service
     # opens short transactions itself.
     transaction: bool
@@ -66,10 +73,9 @@ class Operation:
     # The types of the message and of the extra fields of a successful response.
     message_type: Any
     extra_fields: Mapping[str, Any]
-    # The documentation's section in both languages, such as "Gifts · 礼物".
-    docs_section: str
-    # The operation's title in the documentation, also in both languages.
-    summary: str
+    docs_section: DocsSection
+    title: BilingualText
+    description: BilingualText
 
     @property
     def requires_login(self) -> bool:
@@ -101,6 +107,7 @@ def operation(
     parameters: type[P],
     default_error: ResultCode,
     error_codes: Sequence[ResultCode] = (),
+    errors: Sequence[type[DomainError]] = (),
     presence_selectors: Sequence[str] = (),
     transaction: bool = True,
     read_only: bool = False,
@@ -116,7 +123,8 @@ def operation(
 ) -> Callable[[Callable[[V, P], OperationResponse]], Callable[[V, P], OperationResponse]]:
     """Declare a view method as an operation.
 
-    The first line of the method's docstring is the title.
+    The first paragraph of the method's docstring is the title in both languages, the second one
+    the English description, and the third one the Chinese description.
     """
 
     def decorate(
@@ -124,6 +132,7 @@ def operation(
     ) -> Callable[[V, P], OperationResponse]:
         def register(context: Any, name: str, view: Any) -> None:
             routes = (view.route,) if isinstance(view.route, str) else view.route
+            title, *description = (getdoc(method) or "").split("\n\n")
             context.config.add_operation(
                 view,
                 Operation(
@@ -134,6 +143,7 @@ def operation(
                     parameters=parameters,
                     default_error=default_error,
                     error_codes=tuple(error_codes),
+                    errors=tuple(errors),
                     transaction=transaction,
                     read_only=read_only,
                     authenticates_in_query=authenticates_in_query,
@@ -146,7 +156,8 @@ def operation(
                     message_type=message_type,
                     extra_fields=extra_fields,
                     docs_section=view.docs_section,
-                    summary=(getdoc(method) or "").partition("\n")[0],
+                    title=BilingualText.parse(title),
+                    description=BilingualText(*map(_joined_lines, description)),
                 ),
             )
 
@@ -154,6 +165,11 @@ def operation(
         return method
 
     return decorate
+
+
+def _joined_lines(paragraph: str) -> str:
+    """Join the lines of a paragraph: English with blanks, Chinese without."""
+    return re.sub(r"(?<=[\x00-\x7f])\n(?=[\x00-\x7f])", " ", paragraph).replace("\n", "")
 
 
 @dataclass
@@ -179,7 +195,7 @@ def add_operation(config: Configurator, view: Any, declared: Operation) -> None:
                 renderer="envelope",
                 operation=declared,
             )
-    entry = config.introspectable("operations", declared.name, declared.summary, "operation")
+    entry = config.introspectable("operations", declared.name, declared.title.english, "operation")
     entry["operation"] = declared
     config.action(("operation", declared.name), introspectables=(entry,))
 

@@ -14,10 +14,11 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from livebackend.api import cursors
+from livebackend.api import cursors, examples
+from livebackend.api.bilingual_text import documented_field
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.forms import Upload
-from livebackend.api.parameters import documented_field, invalid
+from livebackend.api.parameters import Reasons, invalid
 from livebackend.api.visible_text import has_visible_character
 from livebackend.ledger import history
 from livebackend.services import live_room_list
@@ -146,6 +147,10 @@ def _parameter_schema(
     return WithJsonSchema({**schema, "description": english, "x-zh": chinese, **examples})
 
 
+_TEXT_REASONS = Reasons(
+    ErrorReason.CONTROL_CHARACTER, ErrorReason.MISSING, ErrorReason.INVALID_VALUE
+)
+
 # Place these validators after a length constraint, so that they do not search long texts.
 NoControl = AfterValidator(_reject_control_characters)
 FitForDisplay = AfterValidator(_reject_unfit_for_display)
@@ -161,6 +166,7 @@ Phone = Annotated[
         type="string",
         format="phone",
     ),
+    Reasons(ErrorReason.NOT_A_PHONE_NUMBER, ErrorReason.INVALID_VALUE),
 ]
 # A user whom the requesting user may know only by the public id, such as a host.
 UserId = Annotated[
@@ -173,6 +179,7 @@ UserId = Annotated[
         type="string",
         format="user-id",
     ),
+    Reasons(ErrorReason.NOT_A_PHONE_NUMBER, ErrorReason.INVALID_VALUE),
 ]
 # The password of an existing account. It can violate the rules for new passwords, because the
 # account can be older than the rules.
@@ -180,6 +187,7 @@ PasswordAttempt = Annotated[
     str,
     StringConstraints(min_length=1, max_length=128),
     NoControl,
+    Reasons(ErrorReason.CONTROL_CHARACTER, ErrorReason.INVALID_VALUE),
     documented_field("password", "密码", "harbour-42"),
 ]
 Password = Annotated[
@@ -187,32 +195,42 @@ Password = Annotated[
     StringConstraints(min_length=8, max_length=128),
     NoControl,
     AfterValidator(_require_letter_and_digit),
+    Reasons(ErrorReason.CONTROL_CHARACTER, ErrorReason.WEAK_PASSWORD, ErrorReason.INVALID_VALUE),
     documented_field(
         "password with at least one letter and one digit",
         "密码，须同时包含字母和数字",
         "harbour-42",
     ),
 ]
-Gender = Annotated[Literal["0", "1"], documented_field("0 female, 1 male", "0 女，1 男", "0")]
+Gender = Annotated[
+    Literal["0", "1"],
+    Reasons(ErrorReason.INVALID_VALUE),
+    documented_field("0 female, 1 male", "0 女，1 男", "0"),
+]
 Nickname = Annotated[
     str,
     StringConstraints(min_length=1, max_length=32),
     NoControl,
     FitForDisplay,
     Visible,
+    _TEXT_REASONS,
     documented_field("nickname", "昵称", "Ann"),
 ]
 HeadImage = Annotated[
     str,
     StringConstraints(min_length=1, max_length=255),
     NoControl,
+    Reasons(ErrorReason.CONTROL_CHARACTER, ErrorReason.INVALID_VALUE),
     documented_field(
         "avatar, the value of `message` in the upload response",
         "头像路径，即上传接口返回的 message",
+        examples.PICTURE,
     ),
 ]
 UploadedFile = Annotated[
-    Upload, WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream"})
+    Upload,
+    WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream"}),
+    Reasons(ErrorReason.NOT_A_FILE),
 ]
 # A text that is not validated here: the service checks it, and counts a malformed text as a wrong
 # attempt. A file counts as an empty text.
@@ -231,6 +249,7 @@ MessageIdParameter = Annotated[
         type="string",
         pattern=f"^{cursors.MESSAGE_ID}$",
     ),
+    Reasons(ErrorReason.NOT_A_MESSAGE_ID),
 ]
 Title = Annotated[
     str,
@@ -238,6 +257,7 @@ Title = Annotated[
     NoControl,
     FitForDisplay,
     Visible,
+    _TEXT_REASONS,
     documented_field("title of the room", "直播间标题", "hello"),
 ]
 Description = Annotated[
@@ -246,6 +266,7 @@ Description = Annotated[
     NoControl,
     FitForDisplay,
     Visible,
+    _TEXT_REASONS,
     documented_field("description of the gift", "礼物描述", "rose"),
 ]
 RequestId = Annotated[
@@ -260,6 +281,7 @@ RequestId = Annotated[
         type="string",
         pattern=f"^{_REQUEST_ID}$",
     ),
+    Reasons(ErrorReason.NOT_A_REQUEST_ID),
 ]
 Coins = Annotated[
     int,
@@ -272,6 +294,7 @@ Coins = Annotated[
     _parameter_schema(
         "value in coins", "礼物价值（金币）", 30, type="integer", minimum=1, maximum=_MAX_GIFT_COINS
     ),
+    Reasons(ErrorReason.NOT_A_NUMBER),
 ]
 PageLength = Annotated[
     int,
@@ -286,6 +309,7 @@ PageLength = Annotated[
         minimum=1,
         maximum=history.MAX_RECORDS,
     ),
+    Reasons(ErrorReason.NOT_A_NUMBER),
 ]
 HistoryCursorParameter = Annotated[
     history.HistoryCursor,
@@ -297,6 +321,7 @@ HistoryCursorParameter = Annotated[
         type="string",
         pattern=f"^{cursors.HISTORY_CURSOR}$",
     ),
+    Reasons(ErrorReason.NOT_A_CURSOR),
 ]
 RoomCursorParameter = Annotated[
     live_room_list.RoomCursor,
@@ -308,6 +333,7 @@ RoomCursorParameter = Annotated[
         type="string",
         pattern=f"^{cursors.ROOM_CURSOR}$",
     ),
+    Reasons(ErrorReason.NOT_A_CURSOR),
 ]
 Money = Annotated[
     int,
@@ -315,4 +341,5 @@ Money = Annotated[
     _parameter_schema(
         "amount in yuan", "充值金额（元）", 50, type="integer", enum=[*_AMOUNTS_YUAN]
     ),
+    Reasons(ErrorReason.NOT_AN_AMOUNT),
 ]

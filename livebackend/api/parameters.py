@@ -1,12 +1,14 @@
 """Base classes of operation parameters: parsing, validation, description."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, PydanticCustomError
 
+from livebackend.api import examples
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.errors import InvalidParameter
 from livebackend.api.forms import Form
@@ -20,12 +22,32 @@ class ErrorCode:
     result_code: ResultCode
 
 
+class Reasons:
+    """An annotation with error reasons of an invalid parameter, for the documentation.
+
+    The reasons that follow from the JSON Schema, such as `too_long`, need no annotation.
+    """
+
+    def __init__(self, *reasons: ErrorReason) -> None:
+        self.reasons = reasons
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        schema = handler(core_schema)
+        return {**schema, _REASONS: [*schema.get(_REASONS, []), *self.reasons]}
+
+
 @dataclass(frozen=True)
 class Parameter:
     """The name and JSON Schema of a parameter, for the documentation."""
 
     name: str
     required: bool
+    # The result code and the reasons of the parameter's errors. Without a code, the errors have the
+    # operation's default error code.
+    error_code: ResultCode | None
+    reasons: tuple[ErrorReason, ...]
     # JSON Schema with an English (`description`) and a Chinese (`x-zh`) description. For a phone
     # number it has `"format": "phone"`, and for a phone number or public id `"format": "user-id"`,
     # but no pattern, because the pattern of phone numbers is a setting.
@@ -60,14 +82,20 @@ class Parameters(BaseModel):
         raise InvalidParameter(cls._error_code(name), name, reason, **limits)
 
     @classmethod
-    def describe(cls) -> list[Parameter]:
+    @cache
+    def describe(cls) -> Sequence[Parameter]:
         """Return the parameters in the order of their declaration."""
         schema = cls.model_json_schema()
         required = schema.get("required", [])
-        return [
-            Parameter(name, name in required, _without_null(property_schema))
+        return tuple(
+            _parameter(
+                name,
+                cls._error_code(name),
+                _without_null(property_schema),
+                required=name in required,
+            )
             for name, property_schema in schema["properties"].items()
-        ]
+        )
 
     @classmethod
     def _error_code(cls, name: str) -> ResultCode | None:
@@ -84,13 +112,22 @@ def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
         if alternative.get("type") != "null":
             non_null_schema = alternative
     merged = {**non_null_schema, **schema}
+    merged[_REASONS] = [*non_null_schema.get(_REASONS, []), *schema.get(_REASONS, [])]
     return {key: merged[key] for key in merged if key not in ("anyOf", "default", "title")}
 
 
-def documented_field(english: str, chinese: str, example: str | int | None = None) -> Any:
-    """Return a field with a description in English and Chinese and an example."""
-    examples = None if example is None else [example]
-    return Field(description=english, examples=examples, json_schema_extra={"x-zh": chinese})
+def _parameter(
+    name: str, error_code: ResultCode | None, schema: dict[str, Any], *, required: bool
+) -> Parameter:
+    reasons = schema.pop(_REASONS, [])
+    if "maxLength" in schema:
+        reasons = [ErrorReason.TOO_LONG, *reasons]
+    # An empty parameter is absent, so one character at least is never too few.
+    if schema.get("minLength", 1) > 1:
+        reasons = [ErrorReason.TOO_SHORT, *reasons]
+    if required:
+        reasons = [ErrorReason.MISSING, *reasons]
+    return Parameter(name, required, error_code, tuple(dict.fromkeys(reasons)), schema)
 
 
 class AuthenticatedParameters(Parameters):
@@ -100,6 +137,7 @@ class AuthenticatedParameters(Parameters):
         str,
         Field(
             description="login token, the value of `message` in the login response",
+            examples=[examples.LOGIN_TOKEN],
             json_schema_extra={
                 "x-zh": "登录凭证，即登录接口返回的 message",
                 "x-login-token": True,
@@ -113,6 +151,8 @@ def invalid(reason: ErrorReason, **limits: int) -> PydanticCustomError:
     return PydanticCustomError(reason.value, "invalid value", {**limits})
 
 
+# The JSON Schema keyword in which the annotation Reasons stores the reasons.
+_REASONS = "x-error-reasons"
 # Error reasons by pydantic error type. The errors that invalid() creates have the error reason as
 # their type.
 _REASONS_BY_TYPE = {reason.value: reason for reason in ErrorReason} | {

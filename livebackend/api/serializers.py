@@ -146,7 +146,7 @@ def serialize_order(order: PlacedOrder) -> response_types.Order:
     }
 
 
-def serialize_heartbeat(heartbeat: Heartbeat) -> response_types.HeartbeatResponse:
+def serialize_heartbeat(heartbeat: Heartbeat) -> response_types.StreamStatus:
     return {"stream": "on" if heartbeat.is_live else "off", "publishUrl": heartbeat.publish_url}
 
 

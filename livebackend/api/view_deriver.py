@@ -78,7 +78,7 @@ def _confirm_already_done(
     try:
         return run_view(context, request)
     except DomainError as error:
-        if reason_of(error) is operation.already_done_reason:
+        if reason_of(type(error)) is operation.already_done_reason:
             request.services.database.await_replication()
         raise
 

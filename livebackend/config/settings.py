@@ -287,7 +287,7 @@ class Settings(BaseModel):
     http_max_fields: int = Field(100, ge=10, description="maximum parameters of a request")
     # Enabled by default: the pages reveal no more than the app itself, and are rendered once at
     # start.
-    docs_enabled: bool = Field(True, description="serve `/docs` and `/openapi.json`")
+    docs_enabled: bool = Field(True, description="serve `/docs` and the OpenAPI documents")
     # Disabled by default, because the demo page invites its visitors to register accounts.
     demo_enabled: bool = Field(
         False, description="serve `/demo`, a web page that works like the app"

@@ -3,6 +3,8 @@
 from typing import Annotated
 
 from livebackend.api.base_view import View
+from livebackend.api.bilingual_text import documented_field
+from livebackend.api.docs_sections import DocsSection
 from livebackend.api.operation_declaration import operation
 from livebackend.api.parameter_types import (
     Coins,
@@ -13,8 +15,8 @@ from livebackend.api.parameter_types import (
     RequestId,
     UserId,
 )
-from livebackend.api.parameters import AuthenticatedParameters, documented_field
-from livebackend.api.response_types import Balance, Giver, Order, Records
+from livebackend.api.parameters import AuthenticatedParameters
+from livebackend.api.response_types import Balance, Giver, OrderToPay, Records
 from livebackend.api.responses import OperationResponse, success
 from livebackend.api.result_codes import ResultCode
 from livebackend.api.serializers import (
@@ -22,6 +24,17 @@ from livebackend.api.serializers import (
     serialize_giver,
     serialize_order,
     serialize_records,
+)
+from livebackend.core.errors import (
+    BalanceLimitReached,
+    InsufficientCoins,
+    LedgerBusy,
+    OwnAccount,
+    PaymentNotPlaced,
+    RateLimited,
+    RefillsDisabled,
+    RequestIdReused,
+    UnknownUser,
 )
 
 
@@ -58,18 +71,32 @@ class Ranking(AuthenticatedParameters):
 
 class GoldenViews(View):
     route = ("golden", "friend")
-    docs_section = "Coins · 金币系统"
+    docs_section = DocsSection.COINS
 
     @operation(
         "refill",
         parameters=Refill,
         default_error=ResultCode.COINS_NOT_UPDATED,
+        errors=[
+            RefillsDisabled,
+            RequestIdReused,
+            BalanceLimitReached,
+            LedgerBusy,
+            PaymentNotPlaced,
+            RateLimited,
+        ],
         transaction=False,
         service_limits=["refill", "refill_retries"],
-        message_type=Order | None,
+        message_type=OrderToPay,
     )
     def refill(self, params: Refill) -> OperationResponse:
-        """Buy coins · 充值"""
+        """Buy coins · 充值
+
+        Opens an order of coins, or credits the coins directly if the server is configured
+        so.
+
+        创建充值订单；若服务器如此配置，则金币直接到账。
+        """
         order = self.request.services.refills.refill(
             self.request.current_user.id, yuan=params.money, request_id=params.requestId
         )
@@ -79,12 +106,26 @@ class GoldenViews(View):
         "send_gift",
         parameters=SendGift,
         default_error=ResultCode.COINS_NOT_UPDATED,
+        errors=[
+            UnknownUser,
+            OwnAccount,
+            InsufficientCoins,
+            BalanceLimitReached,
+            RequestIdReused,
+            LedgerBusy,
+            RateLimited,
+        ],
         transaction=False,
         authenticates_in_query=True,
         service_limits=["gifts", "gift_retries", "unknown_users"],
     )
     def send_gift(self, params: SendGift) -> OperationResponse:
-        """Send a gift to a host · 赠送礼物"""
+        """Send a gift to a host · 赠送礼物
+
+        Moves coins from the user to a host, who can be offline.
+
+        将本人的金币转给主播，主播可以不在线。
+        """
         self.request.services.gifts.send(
             self.request.claims,
             host=params.object,
@@ -103,7 +144,12 @@ class GoldenViews(View):
         message_type=Balance,
     )
     def balance(self, params: AuthenticatedParameters) -> OperationResponse:
-        """Get the coin balance · 金币余额"""
+        """Get the coin balance · 金币余额
+
+        Returns the user's balance.
+
+        返回本人的金币余额。
+        """
         request = self.request
         coins = request.services.coin_history.balance(request.db, request.current_user.id)
         return success(serialize_balance(coins))
@@ -117,7 +163,12 @@ class GoldenViews(View):
         message_type=Records,
     )
     def records(self, params: ListRecords) -> OperationResponse:
-        """List coin transfers, newest first · 金币记录"""
+        """List coin transfers · 金币记录
+
+        Returns the user's coin transfers, newest first, in pages.
+
+        分页返回本人的金币记录，最新的在前。
+        """
         request = self.request
         records, next_cursor = request.services.coin_history.records(
             request.db, request.current_user.id, before=params.before, limit=params.limit
@@ -128,13 +179,19 @@ class GoldenViews(View):
         "ranking",
         parameters=Ranking,
         default_error=ResultCode.COINS_NOT_UPDATED,
+        errors=[UnknownUser],
         unknown_user_limit="unknown_users",
         documented=False,
         idempotent=True,
         message_type=list[Giver],
     )
     def ranking(self, params: Ranking) -> OperationResponse:
-        """List the top gift senders of a host · 送礼排行"""
+        """List the top gift senders of a host · 送礼排行
+
+        Returns the users who sent the most coins in the newest 10,000 gifts of the host.
+
+        返回该主播最近10000个礼物中送出金币最多的用户。
+        """
         request = self.request
         givers = request.services.coin_history.top_givers(request.db, host=params.object)
         return success([serialize_giver(giver) for giver in givers])

@@ -1,6 +1,7 @@
 """/list: friends, friend requests, live rooms."""
 
 from livebackend.api.base_view import View
+from livebackend.api.docs_sections import DocsSection
 from livebackend.api.operation_declaration import operation
 from livebackend.api.parameter_types import RoomCursorParameter
 from livebackend.api.parameters import AuthenticatedParameters
@@ -16,7 +17,7 @@ class LiveList(AuthenticatedParameters):
 
 class ListViews(View):
     route = "list"
-    docs_section = "Lists · 列表"
+    docs_section = DocsSection.LISTS
 
     @operation(
         "friendlist",
@@ -28,7 +29,12 @@ class ListViews(View):
         message_type=Friends,
     )
     def friendlist(self, params: AuthenticatedParameters) -> OperationResponse:
-        """List friends, live ones first · 好友列表"""
+        """List friends · 好友列表
+
+        Returns all friends, live ones first, with the play URLs of their rooms.
+
+        返回全部好友及其直播间的播放地址，正在直播的在前。
+        """
         request = self.request
         rows = request.services.lists.friends(request.db, request.claims)
         return success(serialize_friends(rows))
@@ -43,7 +49,12 @@ class ListViews(View):
         message_type=list[Message],
     )
     def messagelist(self, params: AuthenticatedParameters) -> OperationResponse:
-        """List friend requests, newest first · 消息列表"""
+        """List friend requests · 消息列表
+
+        Returns the received and sent friend requests, newest first.
+
+        返回收到和发出的好友申请，最新的在前。
+        """
         request = self.request
         messages = request.services.lists.messages(request.db, request.claims)
         return success([serialize_message(message) for message in messages])
@@ -58,7 +69,12 @@ class ListViews(View):
         message_type=LiveRooms,
     )
     def livelist(self, params: LiveList) -> OperationResponse:
-        """List live rooms, newest first, 50 per page · 直播列表"""
+        """List live rooms · 直播列表
+
+        Returns the live rooms of all hosts, newest first, 50 on a page.
+
+        返回所有正在直播的直播间，最新的在前，每页50个。
+        """
         request = self.request
         rooms, next_cursor = request.services.live_rooms.list(request.db, after=params.after)
         return success(serialize_rooms(rooms, next_cursor))

@@ -1,4 +1,4 @@
-"""/openapi.json, /docs and /demo, the static files that they load, and the redirect from /."""
+"""The pages /docs and /demo, the OpenAPI documents, static files, and the redirect from /."""
 
 import mimetypes
 

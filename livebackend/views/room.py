@@ -1,14 +1,16 @@
 """/room: opening and closing the user's room, heartbeats."""
 
 from livebackend.api.base_view import View
+from livebackend.api.docs_sections import DocsSection
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.operation_declaration import operation
 from livebackend.api.parameter_types import Title
 from livebackend.api.parameters import AuthenticatedParameters
-from livebackend.api.response_types import HeartbeatResponse, StreamText
+from livebackend.api.response_types import StreamStatus, StreamText
 from livebackend.api.responses import OperationResponse, success
 from livebackend.api.result_codes import ResultCode
 from livebackend.api.serializers import serialize_heartbeat
+from livebackend.core.errors import RoomNotOpen, StreamNotCreated
 
 
 class GoLive(AuthenticatedParameters):
@@ -17,19 +19,26 @@ class GoLive(AuthenticatedParameters):
 
 class RoomViews(View):
     route = "room"
-    docs_section = "Rooms · 房间"
+    docs_section = DocsSection.ROOMS
 
     @operation(
         "live",
         parameters=GoLive,
         default_error=ResultCode.BAD_REQUEST,
+        errors=[StreamNotCreated],
         transaction=False,
         rate_limits=["rooms"],
         idempotent=True,
         message_type=StreamText,
     )
     def live(self, params: GoLive) -> OperationResponse:
-        """Go live; the response field message is the stream as a JSON string · 直播请求"""
+        """Go live · 直播请求
+
+        Opens the user's room, and returns its stream as a JSON string. If the room is open,
+        the stream is the same.
+
+        开启直播间，并以 JSON 字符串返回视频流信息。直播间已开启时返回同一视频流。
+        """
         return success(
             self.request.services.rooms.go_live(self.request.current_user.id, title=params.title)
         )
@@ -38,12 +47,18 @@ class RoomViews(View):
         "leave",
         parameters=AuthenticatedParameters,
         default_error=ResultCode.BAD_REQUEST,
+        errors=[RoomNotOpen],
         transaction=False,
         rate_limits=["room_updates"],
         already_done_reason=ErrorReason.ROOM_NOT_OPEN,
     )
     def leave(self, params: AuthenticatedParameters) -> OperationResponse:
-        """Close the room · 主播离开"""
+        """Close the room · 主播离开
+
+        Closes the user's room and disables its stream.
+
+        关闭直播间并禁用视频流。
+        """
         self.request.services.rooms.leave(self.request.current_user.id)
         return success()
 
@@ -51,13 +66,19 @@ class RoomViews(View):
         "heartbeat",
         parameters=AuthenticatedParameters,
         default_error=ResultCode.BAD_REQUEST,
+        errors=[RoomNotOpen, StreamNotCreated],
         transaction=False,
         rate_limits=["room_updates"],
         documented=False,
         idempotent=True,
-        message_type=HeartbeatResponse,
+        message_type=StreamStatus,
     )
     def heartbeat(self, params: AuthenticatedParameters) -> OperationResponse:
-        """Get the stream status and the publish URL · 直播心跳"""
+        """Get the stream status · 直播心跳
+
+        Returns whether the provider receives the user's stream, and the publish URL.
+
+        返回服务商是否正在接收视频流，以及推流地址。
+        """
         status = self.request.services.rooms.heartbeat(self.request.current_user.id)
         return success(serialize_heartbeat(status))

@@ -6,14 +6,18 @@ from pyramid.response import FileResponse, Response
 from pyramid.view import view_config
 
 from livebackend.api.base_view import View
+from livebackend.api.bilingual_text import documented_field
+from livebackend.api.docs_sections import DocsSection
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.errors import InvalidRequest
 from livebackend.api.operation_declaration import operation
 from livebackend.api.parameter_types import UploadedFile
-from livebackend.api.parameters import Parameters, documented_field
+from livebackend.api.parameters import Parameters
 from livebackend.api.request import Request, require_method
+from livebackend.api.response_types import PictureLocation
 from livebackend.api.responses import OperationResponse, success
 from livebackend.api.result_codes import ResultCode
+from livebackend.core.errors import EmptyPicture, InvalidPicture, PictureNotStored, PictureTooLarge
 
 _YEAR_S = 365 * 24 * 3600
 
@@ -26,17 +30,23 @@ class UploadedPicture(Parameters):
 
 class UploadViews(View):
     route = "upload"
-    docs_section = "Registration · 注册"
+    docs_section = DocsSection.REGISTRATION
 
     @operation(
         parameters=UploadedPicture,
         default_error=ResultCode.UNKNOWN_ERROR,
+        errors=[EmptyPicture, PictureTooLarge, InvalidPicture, PictureNotStored],
         transaction=False,
         rate_limits=["upload"],
-        message_type=str,
+        message_type=PictureLocation,
     )
     def upload(self, params: UploadedPicture) -> OperationResponse:
-        """Upload an avatar · 注册step1"""
+        """Upload an avatar · 注册step1
+
+        Stores a picture, and returns its location for the profile.
+
+        保存图片，并返回用于资料的图片位置。
+        """
         img = params.img
         return success(self.request.services.avatars.save(img.filename, img.file, size=img.size))
 

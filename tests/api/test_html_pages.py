@@ -45,7 +45,7 @@ def static_files() -> set[str]:
     }
 
 
-@pytest.mark.parametrize("path", ["/docs", "/demo", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/docs", "/demo", "/openapi.json", "/openapi-operations.json"])
 def test_page_is_revalidated_by_its_etag(path: str, browser: Any) -> None:
     page = browser.get(path)
     assert page.headers["Cache-Control"] == "no-cache"

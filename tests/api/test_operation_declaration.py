@@ -68,14 +68,14 @@ def test_operations_match_the_api_document_and_the_extensions(
     assert extension_names == set(EXTENSION_OPERATIONS)
 
 
-def test_operation_titles_are_in_english_and_chinese(
+def test_titles_and_descriptions_are_in_english_and_chinese(
     declared_operations: dict[str, Operation],
 ) -> None:
     for operation in declared_operations.values():
-        english, _, chinese = operation.summary.partition(" · ")
-        assert english.isascii()
-        assert chinese
-        assert not chinese.isascii()
+        for english, chinese in (operation.title, operation.description):
+            assert english
+            assert english.isascii()
+            assert not chinese.isascii()
 
 
 def test_operation_verify_code_is_selected_by_its_parameters(

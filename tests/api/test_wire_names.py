@@ -35,17 +35,16 @@ ADDED_PARAMETERS = {"userId", "title", "requestId"}
 @pytest.fixture(scope="module")
 def served_operations(app: Any) -> list[tuple[str, set[str], set[str], str]]:
     """Tuples (path, required parameters, optional parameters, result codes)."""
-    openapi_document = TestApp(app).get("/openapi.json").json
+    document = TestApp(app).get("/openapi-operations.json").json
     operation_rows = []
-    for path, operation_by_method in openapi_document["paths"].items():
-        for name, operation in operation_by_method["post"]["x-operations"].items():
-            request = openapi_document["components"]["schemas"][f"{name}.request"]
-            required = set(request["required"])
-            # Some operations are selected by the presence of a parameter: `anyOf` lists these
-            # parameters, and the test treats each of them as required.
-            required |= {alternative["required"][0] for alternative in request.get("anyOf", [])}
-            optional = set(request["properties"]) - required
-            operation_rows.append((path, required, optional, " ".join(operation["results"])))
+    for path, methods in document["paths"].items():
+        operation = methods["post"]
+        (content,) = operation["requestBody"]["content"].values()
+        request = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
+        required = set(request["required"])
+        optional = set(request["properties"]) - required
+        codes = " ".join(["0000", *operation["x-errors"]])
+        operation_rows.append((path.partition("#")[0], required, optional, codes))
     return operation_rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
@@ -15,6 +15,11 @@ from jsonschema.protocols import Validator
 from sqlalchemy import text
 from webtest import TestApp, TestRequest, Upload
 
+from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.openapi.schemas import schema_name
+from livebackend.api.operation_declaration import Operation
+from livebackend.api.possible_errors import possible_errors
+from livebackend.api.responses import error_message
 from livebackend.api.result_codes import ResultCode
 from livebackend.services.login_tokens import CurrentUser
 
@@ -28,6 +33,7 @@ _SECRET_PARAMETERS = ("token", "password", "oldPassword", "code", "code_v")
 
 _ACCOUNT = text("SELECT id, phone, token_version FROM accounts WHERE phone = :phone")
 _RESULTS_BY_CODE = {result.code: result for result in ResultCode}
+_REASONS_BY_TOKEN = {reason.value: reason for reason in ErrorReason}
 
 
 @dataclass(frozen=True)
@@ -208,7 +214,7 @@ def wrong_code(code: str, nth: int = 1) -> str:
 
 
 def openapi_document(app_registry: Any) -> dict[str, Any]:
-    """Return the OpenAPI document of the application."""
+    """Return the OpenAPI document by path of the application."""
     document: dict[str, Any] = json.loads(app_registry.pages["openapi.json"].body)
     return document
 
@@ -224,8 +230,11 @@ def _check_schema(document: bytes, name: str, body: bytes) -> None:
     _schema(document, name).validate(json.loads(body))
 
 
+_POSSIBLE_ERRORS: dict[str, Mapping[ResultCode, Sequence[ErrorReason]]] = {}
+
+
 def check_response(event: Any) -> None:
-    """Check that a response has a valid envelope and a declared result code."""
+    """Check that a response is a documented one of its operation."""
     request, response = event.request, event.response
     # Responses to health checks, and responses with status 204, have no envelope.
     if request.environ["PATH_INFO"] in ("/healthz", "/readyz") or response.status_int == 204:
@@ -234,28 +243,33 @@ def check_response(event: Any) -> None:
     if response.status_int < 400 and request.matched_route.name in file_routes:
         return
     body = json.loads(response.body)
+    result = _RESULTS_BY_CODE[body["result"]]
     document = request.registry.pages.get("openapi.json")
     if document:
-        is_operation_response = (
-            request.operation and body["result"] != ResultCode.INVALID_REQUEST.code
-        )
-        name = f"{request.operation.name}.response" if is_operation_response else "invalid_request"
+        is_success = result is ResultCode.OK
+        name = schema_name(request.operation, "Response") if is_success else "Error"
         _check_schema(document.body, name, response.body)
-    result = _RESULTS_BY_CODE[body["result"]]
     optional_keys = {"flag"} if body.get("flag") else set()
     assert body.keys() == {"result", "message"} | optional_keys, body
     assert response.headers["Cache-Control"] == "no-store"
     assert (result is ResultCode.OK) != ("X-Error" in response.headers), response
-    assert response.headers.get("X-Error", "").isascii()
-    assert result is ResultCode.OK or not optional_keys
-    if request.operation is None:
-        assert result is ResultCode.INVALID_REQUEST
-    else:
-        assert result in {*request.operation.result_codes, ResultCode.INVALID_REQUEST}, (
-            f"{request.operation.name} returned {result}, which it does not declare"
-        )
-    if result not in (ResultCode.OK, ResultCode.COINS_NOT_UPDATED):
-        assert body["message"] is None
+    if result is not ResultCode.OK:
+        assert body["message"] == error_message(result)
+        assert not optional_keys
+        _check_error(request.operation, result, response.headers["X-Error"])
+
+
+def _check_error(operation: Operation | None, result: ResultCode, header: str) -> None:
+    assert header.isascii()
+    if result is ResultCode.INVALID_REQUEST:
+        return
+    assert operation
+    if operation.name not in _POSSIBLE_ERRORS:
+        _POSSIBLE_ERRORS[operation.name] = possible_errors(operation)
+    reason = _REASONS_BY_TOKEN[header.split("; reason=")[1].partition(";")[0]]
+    assert reason in _POSSIBLE_ERRORS[operation.name].get(result, ()), (
+        f"{operation.name} returned {result} with {reason}, which it does not declare"
+    )
 
 
 def run_concurrently(*calls: Callable[[], Any]) -> list[Any]:

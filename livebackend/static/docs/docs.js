@@ -1,4 +1,4 @@
-// The documentation page, generated from openapi.json.
+// The documentation page, generated from openapi-operations.json.
 
 import { element } from "../shared/dom.js";
 import { bilingual, localize, startSwitches } from "../shared/language.js";
@@ -7,24 +7,27 @@ import { startToken } from "./token.js";
 
 /** The operations by chapter, in the order of the document. */
 function chapters(document) {
-  const operations = new Map();
-  for (const [path, { post }] of Object.entries(document.paths)) {
-    for (const [name, operation] of Object.entries(post["x-operations"])) {
-      if (operations.has(name)) continue;
-      const request = document.components.schemas[`${name}.request`];
-      const [success] = document.components.schemas[`${name}.response`].oneOf;
-      const returnsToken = success.properties.message["x-login-token"] === true;
-      operations.set(name, { ...operation, name, path: operation.paths[0], request, returnsToken });
-    }
-  }
-  // The schemas are in the order of the API document.
-  const names = Object.keys(document.components.schemas)
-    .filter((name) => name.endsWith(".request"))
-    .map((name) => name.replace(/\.request$/, ""));
+  const { schemas } = document.components;
+  const operations = Object.entries(document.paths).map(([path, { post }]) => {
+    const [{ schema }] = Object.values(post.requestBody.content);
+    const request = schemas[schema.$ref.split("/").pop()];
+    const [success] = post.responses[200].content["application/json"].schema.oneOf;
+    const { message } = schemas[success.$ref.split("/").pop()].properties;
+    return {
+      ...post,
+      name: post.operationId,
+      path: path.split("#")[0],
+      selector: post["x-selector"],
+      paths: post["x-paths"],
+      results: ["0000", ...Object.keys(post["x-errors"])],
+      request,
+      returnsToken: message["x-login-token"] === true,
+    };
+  });
   return document.tags.map((tag) => ({
     english: tag.name,
     chinese: tag["x-zh"],
-    operations: names.map((name) => operations.get(name)).filter(({ tag: chapter }) => chapter === tag.name),
+    operations: operations.filter(({ tags: [chapter] }) => chapter === tag.name),
   }));
 }
 
@@ -112,7 +115,7 @@ function markVisible() {
 async function start() {
   startSwitches();
   startToken();
-  const response = await fetch("openapi.json");
+  const response = await fetch("openapi-operations.json");
   const openapi = await response.json();
   const tables = { results: openapi["x-results"], reasons: openapi["x-error-reasons"] };
   const list = chapters(openapi);

@@ -177,11 +177,6 @@ function filledFields(operation, form) {
     const value = input.type === "file" ? input.files[0] : input.value;
     if (value) fields[input.name] = value;
   }
-  // If the presence of a parameter selects the operation, send one of these parameters.
-  const presenceSelectors = (operation.request.anyOf ?? []).map(({ required: [name] }) => name);
-  if (presenceSelectors.length && !presenceSelectors.some((name) => name in fields)) {
-    fields[presenceSelectors[0]] = "";
-  }
   return fields;
 }
 

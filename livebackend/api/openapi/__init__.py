@@ -1,0 +1,1 @@
+"""The OpenAPI documents of the API, generated from the declared operations."""
