@@ -45,9 +45,12 @@ SERVER = [
 ]
 # Payments through WeChat Pay.
 WECHAT = ["wechatpayv3>=2,<3"]
+# The requirements in clients/python/pyproject.toml: tests and benchmarks use the Python client.
+CLIENT = ["httpx>=0.28,<1"]
 # Everything that pytest needs.
 TESTING = [
     *WECHAT,
+    *CLIENT,
     "Babel>=2.17,<3",
     "cryptography>=45,<51",
     "hypothesis>=6.130,<7",
@@ -79,6 +82,7 @@ BROWSER = [
 ]
 # Profiler, and the competitors that the benchmarks measure.
 BENCHMARKS = [
+    *CLIENT,
     "asyncpg>=0.30",
     "fastapi>=0.120",
     "greenlet>=3",

@@ -169,12 +169,12 @@ def measure_friend_requests(bench: Bench) -> None:
             request = Call(
                 Client.add,
                 bench.token(server, applicant_id),
-                {"userId": fill_database.phone_number(addressee_id)},
+                {"user_id": fill_database.phone_number(addressee_id)},
             )
             acceptance_parameters = {
-                "userId": fill_database.phone_number(applicant_id),
-                "verifyId": f"{fill_database.phone_number(addressee_id)},1",
-                "objectId": f"{fill_database.phone_number(applicant_id)},1",
+                "user_id": fill_database.phone_number(applicant_id),
+                "verify_id": f"{fill_database.phone_number(addressee_id)},1",
+                "object_id": f"{fill_database.phone_number(applicant_id)},1",
                 "behaviour": "accept",
             }
             acceptance = Call(
@@ -244,7 +244,7 @@ def login_sequences(accounts: Iterable[int]) -> list[list[Call]]:
             Call(
                 Client.log_in,
                 None,
-                {"userId": fill_database.phone_number(n), "password": fill_database.PASSWORD},
+                {"user_id": fill_database.phone_number(n), "password": fill_database.PASSWORD},
             )
         ]
         for n in accounts
@@ -325,11 +325,11 @@ def measure_other_operations(bench: Bench) -> None:
         "live + leave",
         [[call(n, Client.live, title="hello"), call(n, Client.leave)] for n in host_ids],
     )
-    measure("refill", [[call(n, Client.refill, money="50")] for n in host_ids])
+    measure("refill", [[call(n, Client.refill, money=50)] for n in host_ids])
     measure(
         "unfriend",
         [
-            [call(n, Client.unfriend, userId=fill_database.phone_number(n + 1))]
+            [call(n, Client.unfriend, user_id=fill_database.phone_number(n + 1))]
             for n in range(2000, 4000, 2)
         ],
     )
@@ -356,9 +356,9 @@ def message_parameters(recipient_id: int) -> dict[str, str]:
     applicant_phone = fill_database.phone_number(2000 + (recipient_id * 50 + 7) % 98_000)
     phone = fill_database.phone_number(recipient_id)
     return {
-        "userId": phone,
-        "verifyId": f"{phone},{sent_at_us}",
-        "objectId": f"{applicant_phone},{sent_at_us}",
+        "user_id": phone,
+        "verify_id": f"{phone},{sent_at_us}",
+        "object_id": f"{applicant_phone},{sent_at_us}",
     }
 
 
@@ -386,7 +386,7 @@ def measure_registrations(bench: Bench, measure: Callable[..., list[Any]]) -> No
     other_parameters = {"password": "harbour-42", "nickname": "Ann"}
     measure(
         "register",
-        [[Call(Client.register, None, {"userId": phone, **other_parameters})] for phone in phones],
+        [[Call(Client.register, None, {"user_id": phone, **other_parameters})] for phone in phones],
         clients=2,
     )
 

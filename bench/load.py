@@ -17,7 +17,7 @@ _WRK_SCRIPT = Path(__file__).with_name("calls.lua")
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a client method, such as `Call(Client.add, token, {"userId": …})`."""
+    """A call of a client method, such as `Call(Client.add, token, {"user_id": …})`."""
 
     method: Callable[..., object]
     token: str | None = None
@@ -104,18 +104,14 @@ def run_in_order(
     started = time.monotonic()
 
     def send_sequences() -> None:
-        client = Client(f"http://127.0.0.1:{port}", timeout_s=60, max_attempts=1)
-        # With trust_env, the requests library would read proxy settings from the environment for
-        # every call.
-        client.session.trust_env = False
-        while time.monotonic() < started + seconds:
-            with lock:
-                sequence = next(remaining_sequences, None)
-            if sequence is None:
-                break
-            for call in sequence:
-                results.call(client, call)
-        client.session.close()
+        with Client(f"http://127.0.0.1:{port}", timeout_s=60, max_attempts=1) as client:
+            while time.monotonic() < started + seconds:
+                with lock:
+                    sequence = next(remaining_sequences, None)
+                if sequence is None:
+                    break
+                for call in sequence:
+                    results.call(client, call)
 
     threads = [threading.Thread(target=send_sequences) for _ in range(clients)]
     for thread in threads:

@@ -21,7 +21,6 @@ from typing import Any
 from uuid import UUID
 
 import click
-import requests
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
@@ -30,8 +29,13 @@ from livebackend.ledger.audit import audit
 from livebackend.ledger.coin_accounts import open_account
 from livebackend.ledger.transfers import client_request_id
 from livebackend.services.login_tokens import CurrentUser, LoginTokens
-from livebackend_client import Client, InvalidResponse, OperationRefused, ServerUnavailable
-from livebackend_client.results import NOT_PROCESSED
+from livebackend_client import (
+    Client,
+    ErrorReason,
+    InvalidResponse,
+    OperationRefused,
+    ServerUnavailable,
+)
 from tests.support.application import DEVELOPMENT_INI, DEVELOPMENT_SECRET
 from tests.support.postgres_node import Node, create_data_directory, socket_directory
 from tests.support.servers import free_port, start_server, wait_until_up
@@ -105,30 +109,28 @@ class Run:
         if rng.random() < 0.5:
             host_id = min(self.phones)  # one host receives half of the gifts
         if rng.random() < 0.2 or host_id == account_id:
-            money = rng.choice(["10", "50", "100"])
-            return Request(account_id, request_id, Client.refill, {"money": money}, int(money))
+            money = rng.choice([10, 50, 100])
+            return Request(account_id, request_id, Client.refill, {"money": money}, money)
         coins = rng.randint(1, 40)
-        gift = {"object": self.phones[host_id], "value": str(coins), "description": "a rose"}
+        gift = {"object": self.phones[host_id], "value": coins, "description": "a rose"}
         return Request(account_id, request_id, Client.send_gift, gift, coins)
 
     def send(self, request: Request, port: int) -> str | None:
         """Send a request; return its result code, or None if the outcome is unknown."""
-        with requests.Session() as session:
-            client = Client(
-                f"http://127.0.0.1:{port}",
-                token=self.tokens[request.account_id],
-                timeout_s=RESPONSE_TIMEOUT_S,
-                max_attempts=1,
-                session=session,
-            )
+        with Client(
+            f"http://127.0.0.1:{port}",
+            token=self.tokens[request.account_id],
+            timeout_s=RESPONSE_TIMEOUT_S,
+            max_attempts=1,
+        ) as client:
             try:
-                request.method(client, requestId=request.request_id, **request.params)
+                request.method(client, request_id=request.request_id, **request.params)
             except (InvalidResponse, ServerUnavailable):
                 return None
             except OperationRefused as error:
-                if error.reason == NOT_PROCESSED:
+                if error.reason == ErrorReason.LEDGER_BUSY:
                     return None
-                if error.status != requests.codes.ok:
+                if error.status != 200:
                     self.errors.append(
                         f"response to {request.request_id}: status {error.status}, {error}"
                     )

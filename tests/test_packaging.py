@@ -56,6 +56,16 @@ def test_lock_file_satisfies_setup_py(name: str) -> None:
         assert requirement.specifier.contains(version), f"run `make lock`: {text}"
 
 
+@pytest.mark.parametrize("name", sorted(EXTRAS.keys() - {"production"}))
+def test_lock_file_satisfies_the_python_client(name: str) -> None:
+    versions = locked_versions(name)
+    for text in requires("livebackend-client") or []:
+        requirement = Requirement(text)
+        version = versions.get(canonicalize_name(requirement.name))
+        assert version, f"add {text} to CLIENT in setup.py, and run `make lock`"
+        assert requirement.specifier.contains(version), f"run `make lock`: {text}"
+
+
 @pytest.mark.parametrize("lock_file", sorted(EXTRAS.keys() - {"production"}))
 def test_lock_files_pin_common_packages_to_the_same_version(lock_file: str) -> None:
     development_versions, other_versions = (

@@ -7,7 +7,7 @@ from PIL import Image
 
 from livebackend.core.errors import DomainError
 from livebackend.services.login_tokens import LoginTokens
-from livebackend_client.results import NOT_PROCESSED
+from livebackend_client import ErrorReason
 from tests.chaos.classification import Call, Check
 from tests.chaos.users import PASSWORD, Account, User
 from tests.support.pictures import encode_image
@@ -84,7 +84,12 @@ def gift(user: User, host: Account, request_id: str) -> Call:
         "requestId": request_id,
     }
     return Call(
-        "gift", "/golden", form, "0013", _successful(lambda _: ""), refusal_reason=NOT_PROCESSED
+        "gift",
+        "/golden",
+        form,
+        "0013",
+        _successful(lambda _: ""),
+        refusal_reason=ErrorReason.LEDGER_BUSY,
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-import requests
+import httpx
 from pyramid.paster import get_appsettings
 
 import livebackend
@@ -46,7 +46,7 @@ from tests.crashes.server import (
 from tests.support.api import App
 from tests.support.application import DEVELOPMENT_INI, DEVELOPMENT_SECRET
 from tests.support.machine import machine
-from tests.support.nginx import HostAdapter, start_nginx
+from tests.support.nginx import new_http_client, start_nginx
 
 FLOWS: Sequence[type[Flow]] = (GiveOnce, BuyOnce, UnfriendOnce)
 
@@ -92,7 +92,7 @@ class Runner:
             self.errors += [f"{flow_name}, {crash_text}: {error}" for error in errors]
 
     def flow_runner(
-        self, flow: Flow, address: str, session: requests.Session, max_attempts: int
+        self, flow: Flow, address: str, http_client: httpx.Client, max_attempts: int
     ) -> Any:
         """Return a function that runs the flow once on a server with a given crash point."""
 
@@ -100,7 +100,7 @@ class Runner:
             return Client(
                 address,
                 token=user.token,
-                session=session,
+                http_client=http_client,
                 max_attempts=max_attempts,
                 max_retry_wait_s=0.02,
             )
@@ -108,7 +108,7 @@ class Runner:
         def run(crash: Crash | None) -> list[str]:
             self._server.start(crash)
             try:
-                errors = flow.run(client, session)
+                errors = flow.run(client, http_client)
             finally:
                 self._server.stop()
             expected_restarts = int(crash is not None and crash.failure != "lose connection after")
@@ -152,8 +152,8 @@ def reconciliation(app: App, users: Users, provider: Provider, server: CrashingS
         buyer, _ = users.create_two(coins=0)
         steps_file, STEPS.record_path = STEPS.record_path, None
         server.start(None)
-        client = Client(server.address, token=buyer.token, max_retry_wait_s=0.02)
-        call_with_retries(client, Client.refill, money=10)
+        with Client(server.address, token=buyer.token, max_retry_wait_s=0.02) as client:
+            call_with_retries(client, Client.refill, money=10)
         server.stop()
         STEPS.record_path = steps_file
         users.make_orders_due()
@@ -173,21 +173,19 @@ def reconciliation(app: App, users: Users, provider: Provider, server: CrashingS
 
 
 @contextmanager
-def nginx(folder: Path, server: CrashingServer) -> Iterator[tuple[str, requests.Session]]:
+def nginx(folder: Path, server: CrashingServer) -> Iterator[tuple[str, httpx.Client]]:
     """Run nginx with high rate limits in front of the server.
 
-    Yields the address of nginx, and a session that trusts its certificate.
+    Yields the address of nginx, and a client that trusts its certificate.
     """
     with machine(folder) as nginx_machine:
         upstream = f"server 127.0.0.1:{server.port} max_fails=0;\n"
         start_nginx(
             nginx_machine, upstream, ("rate=50r/s", "rate=9000r/s"), ("burst=100", "burst=9000")
         )
-        with requests.Session() as session:
-            session.trust_env = False
-            session.verify = str(nginx_machine.root / "etc/livebackend/tls/fullchain.pem")
-            session.mount("https://", HostAdapter())
-            yield f"https://127.0.0.1:{nginx_machine.ports['443']}", session
+        certificate = nginx_machine.root / "etc/livebackend/tls/fullchain.pem"
+        with new_http_client(certificate) as http_client:
+            yield f"https://127.0.0.1:{nginx_machine.ports['443']}", http_client
 
 
 @click.command()
@@ -229,18 +227,20 @@ def run_flows(url: str, database: Database, folder: Path, runs: int, only: str |
     users, server = Users(database, DEVELOPMENT_SECRET), CrashingServer(app)
     runner = Runner(server, folder, runs)
     with (
-        nginx(folder / "nginx", server) as (nginx_address, nginx_session),
-        requests.Session() as direct_session,
+        nginx(folder / "nginx", server) as (nginx_address, nginx_client),
+        httpx.Client() as direct_client,
     ):
         for flow in FLOWS:
-            for connection_name, address, session, max_attempts in (
-                ("directly", server.address, direct_session, 3),
+            for connection_name, address, http_client, max_attempts in (
+                ("directly", server.address, direct_client, 3),
                 # With one attempt, the client does not retry; the flow repeats the call instead.
-                ("directly, 1 attempt", server.address, direct_session, 1),
-                ("behind nginx", nginx_address, nginx_session, 3),
+                ("directly, 1 attempt", server.address, direct_client, 1),
+                ("behind nginx", nginx_address, nginx_client, 3),
             ):
                 if only in (None, flow.__name__):
-                    run = runner.flow_runner(flow(users, provider), address, session, max_attempts)
+                    run = runner.flow_runner(
+                        flow(users, provider), address, http_client, max_attempts
+                    )
                     runner.crash_everywhere(f"{flow.__name__} {connection_name}", run)
         if only in (None, "Reconciliation"):
             run_reconciliation = reconciliation(app, users, provider, server)

@@ -7,15 +7,21 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx
 import orjson
-import requests
 from sqlalchemy import Connection, text
 
 from livebackend.database.engine import Database
 from livebackend.ledger.coin_accounts import open_account
 from livebackend.ledger.transfers import CoinAccount, TransferKind
 from livebackend.services.login_tokens import CurrentUser, LoginTokens
-from livebackend_client import ApiError, Client, OperationRefused
+from livebackend_client import (
+    ApiError,
+    Client,
+    ErrorReason,
+    OperationRefused,
+    ServerUnavailable,
+)
 from tests.crashes.server import RemotePayments, payment_of
 from tests.support.ledger_helpers import LedgerFixture
 
@@ -117,12 +123,12 @@ class Provider:
             return {"orderId": order_id}
         return {"paid": order_id in self.orders}
 
-    def notify(self, session: requests.Session, address: str) -> None:
+    def notify(self, http_client: httpx.Client, address: str) -> None:
         """Notify the server of each unacknowledged payment; retry until it responds 204."""
         for order_id in self.orders.keys() - self._acknowledged:
             fen = self.orders[order_id]
             deadline = time.monotonic() + RETRY_FOR_S
-            while not self._notify_once(session, address, order_id, fen):
+            while not self._notify_once(http_client, address, order_id, fen):
                 assert time.monotonic() < deadline, (
                     f"the server did not acknowledge the notification of order {order_id}"
                 )
@@ -130,13 +136,15 @@ class Provider:
             self._acknowledged.add(order_id)
 
     def _notify_once(
-        self, session: requests.Session, address: str, order_id: str, fen: int
+        self, http_client: httpx.Client, address: str, order_id: str, fen: int
     ) -> bool:
         """Send a notification; return whether the server acknowledged it."""
         headers, body = self._signer.notification(payment_of(order_id, fen))
         try:
-            response = session.post(f"{address}/payments", data=body, headers=headers, timeout=10)
-        except requests.RequestException:
+            response = http_client.post(
+                f"{address}/payments", content=body, headers=headers, timeout=10
+            )
+        except httpx.RequestError:
             return False
         assert response.status_code in (204, 503), response.status_code
         return response.status_code == 204
@@ -162,19 +170,28 @@ def call_with_retries(client: Client, call: Callable[..., object], **parameters:
             if (
                 is_outcome_unknown
                 and isinstance(error, OperationRefused)
-                and error.reason == "not_friends"
+                and error.reason == ErrorReason.NOT_FRIENDS
             ):
                 return
-            if type(error) is OperationRefused and error.reason != "ledger_busy":
+            if _is_final(error):
                 raise
             last_error = error
             is_outcome_unknown = is_outcome_unknown or error.outcome_unknown
             if error.request_id:
-                parameters["requestId"] = error.request_id
+                parameters["request_id"] = error.request_id
             time.sleep(0.02)
         else:
             return
     raise AssertionError(f"no retry succeeded within {RETRY_FOR_S} s") from last_error
+
+
+def _is_final(error: ApiError) -> bool:
+    """Return whether the server rejected the request, and a retry cannot help."""
+    return (
+        isinstance(error, OperationRefused)
+        and not isinstance(error, ServerUnavailable)
+        and error.reason != ErrorReason.LEDGER_BUSY
+    )
 
 
 class Flow:
@@ -184,7 +201,7 @@ class Flow:
         self.users = users
         self.provider = provider
 
-    def run(self, client: Callable[[User], Client], session: requests.Session) -> list[str]:
+    def run(self, client: Callable[[User], Client], http_client: httpx.Client) -> list[str]:
         """Send the requests; return the differences from the expected state."""
         raise NotImplementedError
 
@@ -192,7 +209,7 @@ class Flow:
 class GiveOnce(Flow):
     """A gift of 30 coins."""
 
-    def run(self, client: Callable[[User], Client], session: requests.Session) -> list[str]:
+    def run(self, client: Callable[[User], Client], http_client: httpx.Client) -> list[str]:
         sender, host = self.users.create_two(coins=100)
         call_with_retries(
             client(sender), Client.send_gift, value=30, object=host.phone, description="rose"
@@ -208,11 +225,11 @@ class GiveOnce(Flow):
 class BuyOnce(Flow):
     """An order of 10 coins and the provider's notification of its payment."""
 
-    def run(self, client: Callable[[User], Client], session: requests.Session) -> list[str]:
+    def run(self, client: Callable[[User], Client], http_client: httpx.Client) -> list[str]:
         buyer, _ = self.users.create_two(coins=0)
         buyer_client = client(buyer)
         call_with_retries(buyer_client, Client.refill, money=10)
-        self.provider.notify(session, buyer_client.address)
+        self.provider.notify(http_client, buyer_client.address)
         state = self.users.state(buyer, transfer_kind=TransferKind.REFILL)
         return differences(
             coins=(state.coins, 10), refills=(state.transfers, 1), paid=(state.paid, 1)
@@ -222,9 +239,9 @@ class BuyOnce(Flow):
 class UnfriendOnce(Flow):
     """The end of a friendship."""
 
-    def run(self, client: Callable[[User], Client], session: requests.Session) -> list[str]:
+    def run(self, client: Callable[[User], Client], http_client: httpx.Client) -> list[str]:
         user, friend = self.users.create_two(coins=0)
-        call_with_retries(client(user), Client.unfriend, userId=friend.phone)
+        call_with_retries(client(user), Client.unfriend, user_id=friend.phone)
         return differences(
             friends=(self.users.state(user, transfer_kind=TransferKind.GIFT).friends, 0)
         )

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-import requests
 
 from livebackend.api.operation_declaration import operations
 from livebackend.api.responses import error_message
@@ -25,7 +24,7 @@ from livebackend_client import Client, ServerUnavailable
 from tests.support.api import App
 from tests.support.application import PRODUCTION_INI
 from tests.support.machine import Machine, machine
-from tests.support.nginx import HOST, HostAdapter, start_nginx
+from tests.support.nginx import HOST, new_http_client, start_nginx
 from tests.support.servers import Server, hardened_settings, running_server
 from tests.support.upstreams import (
     OK,
@@ -790,12 +789,9 @@ def test_server_receives_requests_as_soon_as_it_listens_again(
 
 def test_python_client_reports_an_unknown_outcome(upstreams: NginxWithUpstreams) -> None:
     upstreams.set_behavior_of_both(close)
-    with requests.Session() as session:
-        session.trust_env = False
-        session.verify = str(upstreams.certificate)
-        session.mount("https://", HostAdapter())
+    with new_http_client(upstreams.certificate) as http_client:
         address = f"https://127.0.0.1:{upstreams.https_port}"
-        client = Client(address, token="t", session=session, max_attempts=2)
+        client = Client(address, token="t", http_client=http_client, max_attempts=2)
         with pytest.raises(ServerUnavailable) as error:
             client.send_gift(value=1, object="13800000002", description="rose")
     assert error.value.outcome_unknown is True

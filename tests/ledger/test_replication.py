@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -307,8 +308,8 @@ def register_client(server: Server, phone: str) -> Client:
     client = Client(server.address, timeout_s=10)
     ticket = client.send_code(token=phone)
     client.verify_code(code_v=ticket, code=ticket)
-    client.register(userId=phone, password=PASSWORD)
-    client.token = client.log_in(userId=phone, password=PASSWORD)
+    client.register(user_id=phone, password=PASSWORD)
+    client.token = client.log_in(user_id=phone, password=PASSWORD)
     return client
 
 
@@ -320,7 +321,7 @@ class Giver:
         phone, self._host = new_phone(), new_phone()
         self._client = register_client(server, phone)
         self._client.max_attempts = 1
-        register_client(server, self._host)
+        register_client(server, self._host).close()
         with ledger.database.engine.begin() as connection:
             self._actor: int = connection.execute(_SELECT_ACTOR_ID, {"phone": phone}).scalar_one()
             ledger.set_up_balances(connection, {CoinAccount(self._actor): {0: 1_000_000}})
@@ -329,7 +330,7 @@ class Giver:
         """Send a gift once; return whether it is acknowledged."""
         try:
             self._client.send_gift(
-                object=self._host, value=1, description="a rose", requestId=request_id
+                object=self._host, value=1, description="a rose", request_id=request_id
             )
         except (ServerUnavailable, ConnectionFailed):
             return False
@@ -339,6 +340,9 @@ class Giver:
             return False
         self.acknowledged.append(request_id)
         return True
+
+    def close(self) -> None:
+        self._client.close()
 
     def retry(self, request_id: str) -> None:
         """Send a gift repeatedly until the server acknowledges the gift."""
@@ -366,8 +370,9 @@ class Giver:
 
 
 @pytest.fixture
-def new_giver(ledger: LedgerFixture, server: Server) -> Callable[[], Giver]:
-    return lambda: Giver(server, ledger)
+def new_giver(ledger: LedgerFixture, server: Server) -> Iterator[Callable[[], Giver]]:
+    with ExitStack() as givers:
+        yield lambda: givers.enter_context(closing(Giver(server, ledger)))
 
 
 def test_failover_after_an_interrupted_commit_loses_no_acknowledged_gift(

@@ -1,9 +1,10 @@
 """Starts nginx with deploy/nginx-site.conf, and connects clients to it."""
 
+import ssl
 import subprocess
-from typing import Any
+from pathlib import Path
 
-from requests.adapters import HTTPAdapter
+import httpx
 
 from tests.support.machine import Machine
 
@@ -22,8 +23,15 @@ def start_nginx(machine: Machine, upstream: str, *replacements: tuple[str, str])
     subprocess.run([machine.programs / "nginx"], check=True)
 
 
-class HostAdapter(HTTPAdapter):
-    """HTTP adapter that connects to the URL's address and verifies HOST's certificate."""
+def new_http_client(certificate: Path) -> httpx.Client:
+    """Return a client that trusts a certificate, which is for HOST."""
+    tls = ssl.create_default_context(cafile=certificate)
+    return httpx.Client(transport=_HostTransport(verify=tls), trust_env=False)
 
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options, assert_hostname=HOST, server_hostname=HOST)
+
+class _HostTransport(httpx.HTTPTransport):
+    """Transport that connects to the URL's address and verifies HOST's certificate."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.extensions["sni_hostname"] = HOST
+        return super().handle_request(request)

@@ -1,6 +1,8 @@
-"""Python client of the livebackend API; create a `Client` with the server's URL."""
+"""Python client of the livebackend API: `Client`, and `AsyncClient` for asyncio."""
 
-from livebackend_client.base_client import File
+from livebackend_client.async_client import AsyncClient
+from livebackend_client.client import Client
+from livebackend_client.error_reasons import ErrorReason
 from livebackend_client.errors import (
     ApiError,
     ConnectionFailed,
@@ -8,21 +10,44 @@ from livebackend_client.errors import (
     OperationRefused,
     ServerUnavailable,
 )
-from livebackend_client.operations import Operations
+from livebackend_client.protocol import File
+from livebackend_client.refusals import (
+    AlreadyFriends,
+    BadRequest,
+    CoinsNotUpdated,
+    InvalidRequest,
+    OtherError,
+    PhoneTaken,
+    TokenExpired,
+    TokenInvalid,
+    TooManyAttempts,
+    UnknownError,
+    UnknownUser,
+    WrongCode,
+    WrongPassword,
+)
 
 __all__ = [
+    "AlreadyFriends",
     "ApiError",
+    "AsyncClient",
+    "BadRequest",
     "Client",
+    "CoinsNotUpdated",
     "ConnectionFailed",
+    "ErrorReason",
     "File",
+    "InvalidRequest",
     "InvalidResponse",
     "OperationRefused",
+    "OtherError",
+    "PhoneTaken",
     "ServerUnavailable",
+    "TokenExpired",
+    "TokenInvalid",
+    "TooManyAttempts",
+    "UnknownError",
+    "UnknownUser",
+    "WrongCode",
+    "WrongPassword",
 ]
-
-
-class Client(Operations):
-    """Client of one livebackend server; calls it as the user of `token`, if set.
-
-    ann.token = ann.log_in(userId="13800000001", password="harbour-42")
-    """

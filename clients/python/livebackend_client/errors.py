@@ -2,77 +2,99 @@
 
 from collections.abc import Mapping
 
-from livebackend_client.results import REASON_MESSAGES, RESULT_MEANINGS
+from livebackend_client.error_reasons import ErrorReason
 
 
 class ApiError(Exception):
-    """A failed API call.
+    """A failed API call. It contains no login token, password or code.
 
     If `outcome_unknown` is true, the server may have executed this attempt or an earlier one.
-    `request_id` is the `requestId` of a refill or a gift: calls with the same `requestId` move
-    coins at most once.
+    `request_id` is the idempotency key of a refill or a gift: calls with the same `request_id` move
+    coins at most once. `server_request_id` is the header X-Request-Id of the last response, by
+    which the operator finds the request in the server's log; None without a response.
     """
 
     outcome_unknown: bool = False
     request_id: str | None = None
+    server_request_id: str | None = None
+
+    def __str__(self) -> str:
+        text = self._text()
+        return f"{text} (X-Request-Id {self.server_request_id})" if self.server_request_id else text
+
+    def _text(self) -> str:
+        return super().__str__()
 
 
 class OperationRefused(ApiError):
-    """The server rejected the request.
+    """The server rejected the request. There is a subclass for each result code.
 
-    `code` is the result code. `parameter`, `reason` and `limits` come from the header X-Error:
-    the name of the wrong parameter (or another part of the request), the error reason, and the
-    limits in its message, such as {"max": 32}.
+    `code` is the result code; this class itself is raised for a code that a newer server added.
+    `parameter`, `reason` and `limits` come from the header X-Error: the API's name of the wrong
+    parameter (or another part of the request), the error reason, and the limits in its message,
+    such as {"max": "32"}. `reason` is a plain str if a newer server added it. Without the header,
+    `parameter` and `reason` are None.
     """
 
-    def __init__(
-        self, code: str, *, error: str | None, status: int, outcome_unknown: bool = False
-    ) -> None:
-        self.code = code
-        self.parameter, self.reason, self.limits = _parse_error_header(error or "")
-        self.status = status
-        self.outcome_unknown = outcome_unknown
-        meaning = f"{code} {RESULT_MEANINGS.get(code, '')}"
-        super().__init__(f"{meaning}: {self.explain()}" if self.reason else meaning)
-
-    def explain(self, *, chinese: bool = False) -> str:
-        """Return the parameter's name and the error message, in English or Chinese.
-
-        Without the header, return the English meaning of the result code.
-        """
-        if not self.reason:
-            return RESULT_MEANINGS.get(self.code, "")
-        try:
-            message = REASON_MESSAGES[self.reason][chinese].format_map(self.limits)
-        except KeyError:  # a reason or a limit that this version of the client does not know
-            return f"{self.parameter}: {self.reason}"
-        return f"{self.parameter}：{message}" if chinese else f"{self.parameter} {message}"
-
-
-def _parse_error_header(header: str) -> tuple[str, str, Mapping[str, str]]:
-    """Return parameter, reason and limits of `parameter; reason=token; limit=value`."""
-    parameter, *fields = header.split("; ")
-    values = dict(field.partition("=")[::2] for field in fields)
-    return parameter, values.pop("reason", ""), values
-
-
-class ServerUnavailable(OperationRefused):
-    """The server cannot process the request now (503).
-
-    `retry_request_id` is the `requestId` for a retry, from the header X-Retry-Request-Id. It is
-    None for all operations except refills and gifts.
-    """
+    code: str
+    meaning: str = "result code of a newer server"
+    chinese_meaning: str = "新版本服务器的返回码"
 
     def __init__(
         self,
         code: str,
         *,
-        error: str | None,
-        outcome_unknown: bool,
-        retry_after_s: float,
-        retry_request_id: str | None,
+        status: int = 200,
+        error_header: str = "",
+        outcome_unknown: bool = False,
     ) -> None:
-        super().__init__(code, error=error, status=503, outcome_unknown=outcome_unknown)
+        super().__init__(code)
+        self.code = code
+        self.status = status
+        self.parameter, self.reason, self.limits = _parse_error_header(error_header)
+        self.outcome_unknown = outcome_unknown
+
+    def explain(self, *, chinese: bool = False) -> str:
+        """Return the parameter's name and the error message, in English or Chinese.
+
+        Without the header, return the meaning of the result code.
+        """
+        if self.reason is None:
+            return self.chinese_meaning if chinese else self.meaning
+        try:
+            reason = ErrorReason(self.reason)
+            message = (reason.chinese if chinese else reason.english).format_map(self.limits)
+        except (ValueError, KeyError):  # a reason or a limit that a newer server added
+            return f"{self.parameter}: {self.reason}"
+        return f"{self.parameter}：{message}" if chinese else f"{self.parameter} {message}"
+
+    def _text(self) -> str:
+        text = f"{self.code} {self.meaning}"
+        return text if self.reason is None else f"{text}: {self.explain()}"
+
+
+class ServerUnavailable(OperationRefused):
+    """The server cannot process the request now (503).
+
+    `retry_request_id` is the `request_id` for a retry, from the header X-Retry-Request-Id. It is
+    None for all operations except refills and gifts.
+    """
+
+    meaning = "the server cannot process the request now"
+    chinese_meaning = "服务器暂时无法处理请求"
+
+    def __init__(
+        self,
+        code: str,
+        *,
+        error_header: str = "",
+        outcome_unknown: bool = False,
+        retry_after_s: float = 1.0,
+        retry_request_id: str | None = None,
+    ) -> None:
+        super().__init__(
+            code, status=503, error_header=error_header, outcome_unknown=outcome_unknown
+        )
         self.retry_after_s = retry_after_s
         self.retry_request_id = retry_request_id
 
@@ -85,3 +107,20 @@ class InvalidResponse(ApiError):
 
 class ConnectionFailed(InvalidResponse):
     """The connection failed, broke, or timed out before the response."""
+
+
+def _parse_error_header(
+    header: str,
+) -> tuple[str | None, ErrorReason | str | None, Mapping[str, str]]:
+    """Return parameter, reason and limits of `parameter; reason=token; limit=value`."""
+    parameter, *fields = header.split("; ")
+    values = dict(field.partition("=")[::2] for field in fields)
+    reason = values.pop("reason", None)
+    return parameter or None, _known_reason(reason) if reason else None, values
+
+
+def _known_reason(token: str) -> ErrorReason | str:
+    try:
+        return ErrorReason(token)
+    except ValueError:
+        return token

@@ -1,0 +1,1 @@
+"""Sources of the generated modules of the Python client, one module here for each of them."""
