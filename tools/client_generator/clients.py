@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from livebackend.api.operation_declaration import Operation
 from livebackend.api.parameters import Parameter
 from livebackend.api.result_codes import ResultCode
-from tools.client_generator.operations import constant_name, response_imports
+from tools.client_generator.operations import constant_name, message_is_json, response_imports
 from tools.client_generator.refusals import exception_name
 from tools.client_generator.responses import returned_type_source
 from tools.client_generator.source_text import (
@@ -79,7 +79,8 @@ def _method_docstring(operation: Operation, parameters: list[Parameter]) -> str:
         f"{snake_case(parameter.name)}: {python_names(parameter.schema['description'])}"
         for parameter in parameters
     ]
-    returned = description(operation.message_type)
+    # The client parses a string that contains JSON, so its description does not apply.
+    returned = "" if message_is_json(operation) else description(operation.message_type)
     error_codes = operation.result_codes - {ResultCode.OK}
     exceptions = sorted(error_codes, key=lambda result: result.code)
     return docstring(

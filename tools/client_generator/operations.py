@@ -40,6 +40,12 @@ def constant_name(operation: Operation) -> str:
     return operation.name.upper()
 
 
+def message_is_json(operation: Operation) -> bool:
+    """Return whether the message is a string that contains JSON."""
+    metadata = getattr(operation.message_type, "__metadata__", ())
+    return any(type(annotation) is Json for annotation in metadata)
+
+
 def _constant_source(operation: Operation) -> str:
     arguments = [f'"/{operation.routes[0]}"', type_source(operation.message_type)]
     arguments += [f"{name}={value}" for name, value in _options(operation).items() if value]
@@ -61,10 +67,7 @@ def _options(operation: Operation) -> dict[str, Any]:
     already_done = operation.already_done_reason
     return {
         "selector": operation.selector and repr(operation.selector),
-        "message_is_json": any(
-            type(metadata) is Json
-            for metadata in getattr(operation.message_type, "__metadata__", ())
-        ),
+        "message_is_json": message_is_json(operation),
         "extra_fields": extra_fields and f"{{{extra_fields}}}",
         "result_type": result_type_name(operation) if operation.extra_fields else None,
         "file_parameters": file_parameters,

@@ -11,7 +11,6 @@ from tools.client_generator.source_text import (
     description,
     docstring,
     python_names,
-    sentence,
     snake_case,
     type_source,
 )
@@ -80,7 +79,8 @@ def _response_type_source(response_type: type[Any]) -> str:
     name = response_type.__name__
     if base_classes:
         name += f"({', '.join(base.__name__ for base in base_classes)})"
-    return _dataclass_source(name, python_names(getdoc(response_type) or ""), fields)
+    paragraphs = (" ".join(lines.split()) for lines in (getdoc(response_type) or "").split("\n\n"))
+    return _dataclass_source(name, python_names("\n\n".join(paragraphs)), fields)
 
 
 def _result_source(operation: Operation) -> str:
@@ -94,6 +94,7 @@ def _dataclass_source(name: str, doc: str, fields: dict[str, Any]) -> str:
     lines = ["@dataclass(frozen=True, slots=True)", f"class {name}:", docstring(doc, indent="    ")]
     for field_name, field_type in fields.items():
         lines.append(f"    {snake_case(field_name)}: {type_source(field_type)}")
-        if text := description(field_type):
-            lines.append(docstring(sentence(text), indent="    "))
+        # The format of a time is not relevant for a datetime.
+        if text := description(field_type).partition("; ISO 8601")[0]:
+            lines.append(docstring(text, indent="    "))
     return "\n".join(lines)

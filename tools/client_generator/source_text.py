@@ -22,8 +22,9 @@ def snake_case(name: str) -> str:
 
 
 def python_names(text: str) -> str:
-    """Return a description with Python names instead of the API's names in camel case."""
-    return re.sub("[a-z]+(?:[A-Z][a-z0-9]+)+", lambda match: snake_case(match[0]), text)
+    """Return a description with Python names instead of names in camel case and null."""
+    text = re.sub("[a-z]+(?:[A-Z][a-z0-9]+)+", lambda match: snake_case(match[0]), text)
+    return re.sub(r"\bnull\b", "None", text)
 
 
 def type_source(value_type: Any, *, text_type: str = "str") -> str:

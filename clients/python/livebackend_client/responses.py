@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The public profile of a user; a value that is not set is null."""
+    """The public profile of a user; a value that is not set is None."""
 
     user_id: str
     nickname: str | None
@@ -72,7 +72,7 @@ class PlayUrls:
 
 @dataclass(frozen=True, slots=True)
 class Friend(Profile):
-    """A friend; `title` and `play_url` are null if the friend is not live."""
+    """A friend; `title` and `play_url` are None if the friend is not live."""
 
     live_status: Literal["on", "off"]
     title: str | None
@@ -121,7 +121,7 @@ class LiveRoom(PublicProfile):
 
 @dataclass(frozen=True, slots=True)
 class LiveRooms:
-    """A page of live rooms; `next` is the parameter `after` of the next page, or null."""
+    """A page of live rooms; `next` is the parameter `after` of the next page, or None."""
 
     rooms: list[LiveRoom]
     next: str | None
@@ -131,7 +131,7 @@ class LiveRooms:
 class Order:
     """An order of coins.
 
-    `pay` has the parameters for the payment app; null if the order cannot be paid.
+    `pay` has the parameters for the payment app; None if the order cannot be paid.
     """
 
     provider: str
@@ -154,8 +154,7 @@ class Record:
     """A coin transfer to or from the user.
 
     `coins` is negative for outgoing coins, `left` is the balance after the transfer.
-    `public_id` and
-    `nickname` are those of the other user, or null.
+    `public_id` and `nickname` are those of the other user, or None.
     """
 
     id: int
@@ -170,7 +169,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """A page of transfers; `before` is the value that requests the next page, or null."""
+    """A page of transfers; `before` is the value that requests the next page, or None."""
 
     records: list[Record]
     before: str | None
@@ -180,7 +179,7 @@ class Records:
 class Giver:
     """A user who sent gifts to a host, and the total of these gifts in coins.
 
-    `public_id` is null if the account is removed.
+    `public_id` is None if the account is removed.
     """
 
     public_id: str | None
