@@ -84,16 +84,13 @@ def _method_docstring(operation: Operation, parameters: list[Parameter]) -> str:
     error_codes = operation.result_codes - {ResultCode.OK}
     exceptions = sorted(error_codes, key=lambda result: result.code)
     return docstring(
-        sentence(_title(operation)),
+        sentence(operation.title.english),
+        python_names(operation.description.english),
         "\n".join(parameter_lines),
         f"Returns: {returned}" if returned else "",
         f"Raises: {', '.join(map(exception_name, exceptions))}",
         indent="        ",
     )
-
-
-def _title(operation: Operation) -> str:
-    return operation.summary.partition(" · ")[0]
 
 
 def _is_required(operation: Operation, parameter: Parameter) -> bool:

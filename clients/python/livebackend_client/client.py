@@ -9,7 +9,6 @@ from livebackend_client.responses import (
     Balance,
     Friends,
     Giver,
-    HeartbeatResponse,
     LiveRooms,
     Message,
     Order,
@@ -17,6 +16,7 @@ from livebackend_client.responses import (
     Records,
     SearchResult,
     Stream,
+    StreamStatus,
 )
 
 
@@ -30,8 +30,13 @@ class Client(SyncDriver):
     def send_code(self, *, token: str | None = None, user_id: str | None = None) -> str:
         """Send a verification code.
 
+        Sends a four-digit code to a phone number by SMS, and returns the ticket for its
+        verification.
+
         token: phone number that receives the code
         user_id: alias of token
+
+        Returns: ticket, the parameter `code_v` of the verification
 
         Raises: PhoneTaken, OtherError
         """
@@ -39,6 +44,8 @@ class Client(SyncDriver):
 
     def verify_code(self, *, code_v: str, code: str) -> None:
         """Verify a code.
+
+        Verifies the code from the SMS. The phone can then be registered.
 
         code_v: message of the send_code response
         code: four-digit code from the SMS
@@ -50,7 +57,11 @@ class Client(SyncDriver):
     def upload(self, *, img: File) -> str:
         """Upload an avatar.
 
+        Stores a picture, and returns its location for the profile.
+
         img: image file, at most 5 MiB
+
+        Returns: location of the picture, for the parameter `head_image`
 
         Raises: UnknownError
         """
@@ -66,6 +77,8 @@ class Client(SyncDriver):
         nickname: str | None = None,
     ) -> None:
         """Register an account.
+
+        Creates the account of a phone number with a password and a profile.
 
         user_id: phone number, which identifies the user
         password: password with at least one letter and one digit
@@ -95,6 +108,8 @@ class Client(SyncDriver):
     ) -> OwnProfile:
         """Change the profile.
 
+        Changes the given fields of the profile, and returns the complete profile.
+
         nickname: nickname
         gender: 0 female, 1 male
         head_image: avatar, the value of `message` in the upload response
@@ -107,7 +122,9 @@ class Client(SyncDriver):
         )
 
     def remove(self, *, password: str) -> None:
-        """Delete the account and its personal data.
+        """Delete the account.
+
+        Deletes the account and its personal data. The user needs no open room.
 
         password: password
 
@@ -118,9 +135,13 @@ class Client(SyncDriver):
     def log_in(self, *, user_id: str, password: str, expire_in: int | None = None) -> str:
         """Log in.
 
+        Returns a login token, which the other operations need.
+
         user_id: phone number, which identifies the user
         password: password
         expire_in: token lifetime in seconds; default 7 days
+
+        Returns: login token, for the parameter `token`
 
         Raises: UnknownUser, WrongPassword
         """
@@ -129,7 +150,9 @@ class Client(SyncDriver):
         )
 
     def log_out(self) -> None:
-        """Log out and revoke the login token.
+        """Log out.
+
+        Revokes the login token of the request.
 
         Raises: UnknownError, TokenExpired, TokenInvalid
         """
@@ -138,11 +161,15 @@ class Client(SyncDriver):
     def change_password(
         self, *, old_password: str, password: str, expire_in: int | None = None
     ) -> str:
-        """Change the password; all earlier login tokens are revoked.
+        """Change the password.
+
+        Changes the password, revokes all earlier login tokens, and returns a new one.
 
         old_password: current password
         password: password with at least one letter and one digit
         expire_in: token lifetime in seconds; default 7 days
+
+        Returns: login token, for the parameter `token`
 
         Raises: UnknownError, WrongPassword, TokenExpired, TokenInvalid
         """
@@ -154,7 +181,12 @@ class Client(SyncDriver):
     def forgot_password(self, *, user_id: str) -> str:
         """Send a password reset code.
 
+        Sends a six-digit code by SMS if the phone is registered. The response is the same if
+        it is not.
+
         user_id: phone number, which identifies the user
+
+        Returns: ticket, the parameter `code_v` of the verification
 
         Raises: OtherError
         """
@@ -163,7 +195,9 @@ class Client(SyncDriver):
     def reset_password(
         self, *, user_id: str, password: str, code_v: str | None = None, code: str | None = None
     ) -> None:
-        """Reset the password; all login tokens are revoked.
+        """Reset the password.
+
+        Sets a new password with the code from the SMS, and revokes all login tokens.
 
         user_id: phone number, which identifies the user
         code_v: message of the forgot_password response
@@ -178,7 +212,10 @@ class Client(SyncDriver):
         )
 
     def live(self, *, title: str | None = None) -> Stream:
-        """Go live; the response field message is the stream as a JSON string.
+        """Go live.
+
+        Opens the user's room, and returns its stream as a JSON string. If the room is open,
+        the stream is the same.
 
         title: title of the room
 
@@ -189,33 +226,43 @@ class Client(SyncDriver):
     def leave(self) -> None:
         """Close the room.
 
+        Closes the user's room and disables its stream.
+
         Raises: BadRequest, TokenExpired, TokenInvalid
         """
         return self.call(operations.LEAVE, {})
 
-    def heartbeat(self) -> HeartbeatResponse:
-        """Get the stream status and the publish URL.
+    def heartbeat(self) -> StreamStatus:
+        """Get the stream status.
+
+        Returns whether the provider receives the user's stream, and the publish URL.
 
         Raises: BadRequest, TokenExpired, TokenInvalid
         """
         return self.call(operations.HEARTBEAT, {})
 
     def friendlist(self) -> Friends:
-        """List friends, live ones first.
+        """List friends.
+
+        Returns all friends, live ones first, with the play URLs of their rooms.
 
         Raises: UnknownError, TokenExpired, TokenInvalid
         """
         return self.call(operations.FRIENDLIST, {})
 
     def messagelist(self) -> list[Message]:
-        """List friend requests, newest first.
+        """List friend requests.
+
+        Returns the received and sent friend requests, newest first.
 
         Raises: UnknownError, TokenExpired, TokenInvalid
         """
         return self.call(operations.MESSAGELIST, {})
 
     def livelist(self, *, after: str | None = None) -> LiveRooms:
-        """List live rooms, newest first, 50 per page.
+        """List live rooms.
+
+        Returns the live rooms of all hosts, newest first, 50 on a page.
 
         after: `next` from the previous page
 
@@ -226,6 +273,8 @@ class Client(SyncDriver):
     def search(self, *, user_id: str) -> SearchResult:
         """Find a user by phone number.
 
+        Returns the profile of a user, and whether the user is a friend.
+
         user_id: phone number of the other user
 
         Raises: UnknownError, UnknownUser, TokenExpired, TokenInvalid
@@ -234,6 +283,8 @@ class Client(SyncDriver):
 
     def add(self, *, user_id: str) -> None:
         """Send a friend request.
+
+        Sends a friend request. If the other user has sent one, both are friends at once.
 
         user_id: phone number of the other user
 
@@ -250,6 +301,8 @@ class Client(SyncDriver):
         behaviour: Literal["accept", "delete"],
     ) -> None:
         """Accept a friend request or delete a message.
+
+        Accepts a received friend request, or deletes a message of the message list.
 
         user_id: phone number of the user that sent the request
         verify_id: verify_id from the message list
@@ -271,6 +324,8 @@ class Client(SyncDriver):
     def unfriend(self, *, user_id: str) -> None:
         """Remove a friend.
 
+        Ends the friendship of both users.
+
         user_id: phone number of the friend
 
         Raises: UnknownError, TokenExpired, TokenInvalid
@@ -279,6 +334,8 @@ class Client(SyncDriver):
 
     def block(self, *, user_id: str) -> None:
         """Block a user.
+
+        Ends the friendship, and hides friend requests of the blocked user.
 
         user_id: phone number or public ID of the other user
 
@@ -289,6 +346,8 @@ class Client(SyncDriver):
     def unblock(self, *, user_id: str) -> None:
         """Unblock a user.
 
+        Shows later friend requests of the user again.
+
         user_id: phone number or public ID of the other user
 
         Raises: UnknownError, UnknownUser, TokenExpired, TokenInvalid
@@ -298,8 +357,13 @@ class Client(SyncDriver):
     def refill(self, *, money: Literal[10, 50, 100], request_id: str | None = None) -> Order | None:
         """Buy coins.
 
+        Opens an order of coins, or credits the coins directly if the server is configured
+        so.
+
         money: amount in yuan
         request_id: idempotency key; requests with the same key are executed once
+
+        Returns: the order; None if the coins are credited without a payment
 
         Raises: TokenExpired, TokenInvalid, CoinsNotUpdated
         """
@@ -309,6 +373,8 @@ class Client(SyncDriver):
         self, *, value: int, object: str, description: str, request_id: str | None = None
     ) -> None:
         """Send a gift to a host.
+
+        Moves coins from the user to a host, who can be offline.
 
         value: value in coins
         object: phone number or public ID of the host
@@ -325,12 +391,16 @@ class Client(SyncDriver):
     def balance(self) -> Balance:
         """Get the coin balance.
 
+        Returns the user's balance.
+
         Raises: TokenExpired, TokenInvalid, CoinsNotUpdated
         """
         return self.call(operations.BALANCE, {})
 
     def records(self, *, before: str | None = None, limit: int | None = None) -> Records:
-        """List coin transfers, newest first.
+        """List coin transfers.
+
+        Returns the user's coin transfers, newest first, in pages.
 
         before: `before` from the previous page
         limit: maximum number of records
@@ -341,6 +411,8 @@ class Client(SyncDriver):
 
     def ranking(self, *, object: str) -> list[Giver]:
         """List the top gift senders of a host.
+
+        Returns the users who sent the most coins in the newest 10,000 gifts of the host.
 
         object: phone number or public ID of the host
 

@@ -8,7 +8,6 @@ from livebackend_client.responses import (
     Balance,
     Friends,
     Giver,
-    HeartbeatResponse,
     LiveRooms,
     Message,
     Order,
@@ -17,6 +16,7 @@ from livebackend_client.responses import (
     Records,
     SearchResult,
     Stream,
+    StreamStatus,
 )
 
 SEND_CODE: Operation[str] = Operation("/register", str)
@@ -43,8 +43,8 @@ LEAVE: Operation[None] = Operation(
     idempotent=True,
     already_done_reason=ErrorReason.ROOM_NOT_OPEN,
 )
-HEARTBEAT: Operation[HeartbeatResponse] = Operation(
-    "/room", HeartbeatResponse, selector="heartbeat", requires_login=True, idempotent=True
+HEARTBEAT: Operation[StreamStatus] = Operation(
+    "/room", StreamStatus, selector="heartbeat", requires_login=True, idempotent=True
 )
 FRIENDLIST: Operation[Friends] = Operation(
     "/list", Friends, selector="friendlist", requires_login=True, idempotent=True
