@@ -1,4 +1,4 @@
-"""The pages /docs and /demo, the OpenAPI documents, and the static files of the pages."""
+"""The pages /docs and /demo, the OpenAPI documents, /favicon.ico, and static files."""
 
 import gzip
 import hashlib
@@ -8,17 +8,21 @@ from pathlib import Path
 
 import orjson
 
+from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.openapi.documents import build_documents
 from livebackend.api.operation_declaration import Operation
+from livebackend.api.result_codes import ResultCode
 
 _STATIC = Path(__file__).parent.with_name("static")
 _TEMPLATES = Path(__file__).with_name("templates")
+_ICON = "image/vnd.microsoft.icon"
 
 # The Content-Security-Policy of the pages. It forbids inline scripts and content from other
 # origins: a page must not run scripts that users put into texts of API responses.
 _CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; "
-    "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "img-src 'self' data: blob:; manifest-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 # The demo shows avatars from any web server, and plays streams of the media server. hls.js gives
 # the player its data as a blob.
@@ -84,7 +88,7 @@ def build_pages(
             operation.name for operation in operations if not operation.documented
         ),
     }
-    pages = {}
+    pages = {"favicon.ico": _page((_STATIC / "shared/favicon.ico").read_bytes(), _ICON)}
     if docs:
         documents = build_documents(operations, phone_pattern=phone_pattern, url=public_url)
         pages["openapi.json"] = _page(orjson.dumps(documents.by_path), "application/json")
@@ -93,8 +97,28 @@ def build_pages(
         )
         pages["docs"] = _html_page("docs.html", values, _CONTENT_POLICY)
     if demo:
-        pages["demo"] = _html_page("demo.html", values, _demo_policy(hls_host))
+        demo_values = {**values, "error_messages": _error_messages()}
+        pages["demo"] = _html_page("demo.html", demo_values, _demo_policy(hls_host))
     return pages
+
+
+def _error_messages() -> str:
+    """Return the texts of result codes and error reasons, as JSON for a script element.
+
+    The fields are those of /openapi.json, which the settings can disable.
+    """
+    messages = {
+        "results": {
+            result.code: {"description": result.english, "x-zh": result.chinese}
+            for result in ResultCode
+        },
+        "reasons": {
+            reason.value: {"description": reason.english, "x-zh": reason.chinese}
+            for reason in ErrorReason
+        },
+    }
+    # The JSON must not end the element.
+    return orjson.dumps(messages).decode().replace("<", "\\u003c")
 
 
 def _demo_policy(hls_host: str) -> str:

@@ -49,5 +49,5 @@ def includeme(config: Configurator) -> None:
     config.add_route("pili", "/pili/callback")
     config.add_route("nginx", HOOK_PATH)
     config.add_route("home", "/")
-    config.add_route("page", r"/{page:openapi(?:-operations)?\.json|docs|demo}")
+    config.add_route("page", r"/{page:openapi(?:-operations)?\.json|docs|demo|favicon\.ico}")
     config.add_route("static", "/static/{digest}/{subpath:.+}")

@@ -1,4 +1,4 @@
-"""The pages /docs and /demo, the OpenAPI documents, static files, and the redirect from /."""
+"""/docs, /demo, the OpenAPI documents, /favicon.ico, static files, and the redirect from /."""
 
 import mimetypes
 
@@ -15,6 +15,8 @@ from livebackend.api.request import Request, require_method
 # /etc/mime.types.
 mimetypes.add_type("text/javascript", ".js")
 mimetypes.add_type("font/woff2", ".woff2")
+mimetypes.add_type("image/vnd.microsoft.icon", ".ico")
+mimetypes.add_type("application/manifest+json", ".webmanifest")
 
 serve_static = static_view("livebackend:static", use_subpath=True, cache_max_age=None)
 

@@ -6,18 +6,24 @@ import json
 import re
 from collections.abc import Callable
 from email.utils import formatdate
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from webob import Request
 from webtest import TestApp
 
+from livebackend.api.error_reasons import ErrorReason
+from livebackend.api.result_codes import ResultCode
 from livebackend.views.pages import serve_static
 from tests.support.api import App
 from tests.support.application import DEVELOPMENT_INI
 
 STATIC_FILES_FOLDER = DEVELOPMENT_INI.parent / "livebackend/static"
+# A browser does not run a script element of this type.
+DATA_ELEMENT = r'<script type="application/json" id="error-messages">([^<]*)</script>'
 NOT_FOUND = {"result": "0003", "message": None}
 
 
@@ -71,9 +77,12 @@ def test_each_static_file_is_served_with_its_media_type(
 ) -> None:
     media_types = {
         ".css": "text/css",
+        ".ico": "image/vnd.microsoft.icon",
         ".js": "text/javascript",
+        ".png": "image/png",
         ".svg": "image/svg+xml",
         ".txt": "text/plain",
+        ".webmanifest": "application/manifest+json",
         ".woff2": "font/woff2",
     }
     for name in static_files:
@@ -154,11 +163,13 @@ def test_content_security_policy_of_a_page_forbids_inline_code_and_other_hosts(
         directive.strip().split(" ", 1)
         for directive in page.headers["Content-Security-Policy"].split(";")
     )
+    assert policy["manifest-src"] == "'self'"
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["font-src"] == "'self'"
     assert policy["form-action"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
-    assert not re.search(r"<style|<script(?![^>]* src=)|\son\w+=|\sstyle=", page.text)
-    assert "{" not in re.sub(r"<pre.*?</pre>", "", page.text, flags=re.DOTALL)
+    html = re.sub(DATA_ELEMENT, "", page.text)
+    assert not re.search(r"<style|<script(?![^>]* src=)|\son\w+=|\sstyle=", html)
+    assert "{" not in re.sub(r"<pre.*?</pre>", "", html, flags=re.DOTALL)
 
 
 def test_docs_page_can_connect_only_to_the_server_of_the_page(browser: Any) -> None:
@@ -229,7 +240,8 @@ def test_settings_can_disable_the_docs_and_demo_pages(
 ) -> None:
     app = new_app(docs__enabled="false", demo__enabled="false")
     assert app.registry.pages == {}
-    for path in ("/", "/docs", "/openapi.json", "/demo", f"{static_url_path}/docs/docs.js"):
+    static_path = f"{static_url_path}/docs/docs.js"
+    for path in ("/", "/docs", "/openapi.json", "/demo", "/favicon.ico", static_path):
         assert TestApp(app).get(path, status=404).json["result"] == "0003"
 
 
@@ -237,6 +249,42 @@ def test_demo_page_does_not_link_to_a_disabled_docs_page(new_app: Callable[..., 
     browser = TestApp(new_app(docs__enabled="false"))
     assert 'data-docs=""' in browser.get("/demo").text
     assert browser.get("/openapi.json", status=404)
+
+
+def test_demo_page_has_every_error_message_without_the_docs_page(
+    new_app: Callable[..., App],
+) -> None:
+    html = TestApp(new_app(docs__enabled="false")).get("/demo").text
+    [data] = re.findall(DATA_ELEMENT, html)
+    messages = json.loads(data)
+    assert messages["reasons"].keys() == {reason.value for reason in ErrorReason}
+    assert messages["results"]["0013"] == {
+        "description": ResultCode.COINS_NOT_UPDATED.english,
+        "x-zh": ResultCode.COINS_NOT_UPDATED.chinese,
+    }
+
+
+@pytest.mark.parametrize("path", ["/docs", "/demo"])
+def test_icons_of_a_page_have_the_declared_sizes(path: str, browser: Any) -> None:
+    assets = asset_paths(browser.get(path).text)
+    [manifest_path] = [asset for asset in assets if asset.endswith(".webmanifest")]
+    manifest = json.loads(browser.get(f"/{manifest_path}").body)
+    sizes = {}
+    for icon in manifest["icons"]:
+        response = browser.get(f"/{Path(manifest_path).with_name(icon['src'])}")
+        assert response.content_type == icon["type"]
+        if icon["type"] == "image/png":
+            width, height = Image.open(BytesIO(response.body)).size
+            assert icon["sizes"] == f"{width}x{height}"
+            sizes[icon["src"]] = len(response.body)
+    assert max(sizes.values()) < 20_000
+
+
+def test_favicon_is_served_at_the_path_that_browsers_request(browser: Any) -> None:
+    response = browser.get("/favicon.ico")
+    assert response.content_type == "image/vnd.microsoft.icon"
+    icon = Image.open(BytesIO(response.body))
+    assert icon.info["sizes"] == {(16, 16), (32, 32), (48, 48)}
 
 
 def test_openapi_document_is_served_as_it_was_generated(app: App, browser: Any) -> None:
