@@ -1,142 +1,381 @@
 """Browser tests of /demo, a page that shows the phones of two users."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
-from tests.support.page_checks import check_page
+from tests.support.page_checks import check_page, check_target_sizes
 from tests.support.servers import Server
 
 pytestmark = pytest.mark.processes
 
+PASSWORD = "harbour-42"
 LABELS = {
     "en": {
         "code": "Send me a code", "fill": "Use it", "verify": "Verify", "open": "Register",
-        "find": "Find", "add": "Add", "accept": "Accept", "messages": "Messages",
-        "friends": "Friends", "tab_live": "Live", "coins": "Coins", "go": "Go live",
-        "watch": "Watch", "rose": "rose", "rocket": "rocket", "end": "End",
+        "find": "Find", "add": "Add", "accept": "Accept", "go": "Go live", "watch": "Watch",
+        "back": "Back to friends", "rocket": "rocket", "end": "End", "log in": "Log in",
     },
     "zh": {
         "code": "发送验证码", "fill": "填入", "verify": "验证", "open": "注册", "find": "查找",
-        "add": "加好友", "accept": "接受", "messages": "消息", "friends": "好友",
-        "tab_live": "直播", "coins": "金币", "go": "开始直播", "watch": "观看", "rose": "玫瑰",
-        "rocket": "火箭", "end": "结束直播",
+        "add": "加好友", "accept": "接受", "go": "开始直播", "watch": "观看", "back": "返回好友",
+        "rocket": "火箭", "end": "结束直播", "log in": "登录",
     },
 }  # fmt: skip
+HEADINGS = {
+    "en": {
+        "number": "Welcome", "code": "Enter the code", "profile": "Profile", "friends": "Friends",
+        "messages": "Friend requests", "live": "Go live", "coins": "Coins",
+        "on air": "An evening by the harbour", "log in": "Log in",
+    },
+    "zh": {
+        "number": "欢迎", "code": "输入验证码", "profile": "个人资料", "friends": "好友",
+        "messages": "好友申请", "live": "开播", "coins": "金币", "on air": "港湾夜话",
+        "log in": "登录",
+    },
+}  # fmt: skip
+REASONS = {"en": "value exceeds the balance", "zh": "value：金币不足"}
 
 
 class DemoUser:
-    """The user of one of the two phones on the page."""
+    """The user of one of the two phones on the page.
 
-    def __init__(self, page: Page, side: str, labels: dict[str, str]) -> None:
-        self.page, self.side, self.labels = page, side, labels
+    The user of a wide screen presses Enter, the user of a narrow screen clicks.
+    """
+
+    def __init__(self, page: Page, side: str, language: str) -> None:
+        self.page, self.side, self.language = page, side, language
         self.phone: Locator = page.locator(f".phone.{side}")
+        self.switch: Locator = page.locator(f"#which [data-side={side}]")
 
     def show_phone(self) -> None:
         """Show the phone of this user; a narrow screen shows one phone at a time."""
-        switch = self.page.locator(f"#which [data-side={self.side}]")
-        if switch.is_visible():
-            switch.click()
+        if self.switch.is_visible():
+            self.switch.click()
+
+    def activate(self, control: Locator) -> None:
+        if self.switch.is_visible():
+            control.click()
+        else:
+            control.press("Enter")
 
     def press(self, button: str) -> None:
-        self.phone.get_by_role("button", name=self.labels[button], exact=True).click()
+        name = LABELS[self.language][button]
+        self.activate(self.phone.get_by_role("button", name=name, exact=True))
 
-    def open_tab(self, name: str) -> None:
-        self.phone.locator(f'[data-tab="{name}"]').click()
+    def open_tab(self, name: str, *, heading: str | None = None) -> None:
+        self.activate(self.phone.locator(f'[data-tab="{name}"]'))
+        self.expect_focus_on_heading(heading or name)
 
-    def register(self) -> None:
+    def expect_focus_on_heading(self, name: str) -> None:
+        heading = HEADINGS[self.language][name]
+        expect(self.phone.get_by_role("heading", name=heading, exact=True)).to_be_focused()
+
+    def register(self, check: Callable[[Page], None] = lambda page: None) -> None:
+        """Register with the preset values; call `check` on each screen."""
         self.show_phone()
+        check(self.page)
         self.press("code")
+        self.expect_focus_on_heading("code")
+        check(self.page)
         self.press("fill")
-        self.press("verify")
-        self.press("open")
-        expect(self.phone.locator(".tabs")).to_be_visible()
+        self.phone.locator("[name=code]").press("Enter")
+        self.expect_focus_on_heading("profile")
+        check(self.page)
+        self.phone.locator("[name=password]").press("Enter")
+        self.expect_focus_on_heading("friends")
+        check(self.page)
 
     @property
     def coins(self) -> Locator:
         return self.phone.locator(".coins")
 
 
-def test_demo_users_can_befriend_go_live_and_send_gifts(
-    page: Page, language: str, size: str, save_screenshot: Callable[[str], None]
-) -> None:
-    labels = LABELS[language]
-    page.goto("/demo")
-    page.wait_for_selector("body[data-ready]")
-    ann, ben = DemoUser(page, "a", labels), DemoUser(page, "b", labels)
-    ann.register()
+def check_accessibility(page: Page) -> None:
     check_page(page)
-    ben.register()
+    check_target_sizes(page)
 
+
+def open_demo(page: Page, language: str) -> tuple[DemoUser, DemoUser]:
+    page.goto("/demo")
+    wait_until_ready(page)
+    return DemoUser(page, "a", language), DemoUser(page, "b", language)
+
+
+def wait_until_ready(page: Page) -> None:
+    page.wait_for_selector("body[data-ready]")
+
+
+def befriend(ann: DemoUser, ben: DemoUser) -> None:
     # Ben's search field already contains Ann's phone number.
     ben.press("find")
     ben.press("add")
+    ben.expect_focus_on_heading("friends")
     ann.show_phone()
     expect(ann.phone.locator(".badge")).to_have_text("1")
     ann.open_tab("messages")
     ann.press("accept")
     expect(ann.phone.locator(".badge")).to_be_hidden()
+    ann.expect_focus_on_heading("messages")
+
+
+def test_demo_users_can_befriend_go_live_and_send_gifts(
+    page: Page, language: str, size: str, save_screenshot: Callable[[str], None]
+) -> None:
+    ann, ben = open_demo(page, language)
+    ann.register(check_accessibility)
+    ben.register()
+    befriend(ann, ben)
+    check_accessibility(page)
 
     ann.open_tab("live")
+    check_target_sizes(page)
     ann.press("go")
+    ann.expect_focus_on_heading("on air")
     expect(ann.phone.locator(".qr path")).to_have_count(1)
     expect(ann.phone.locator(".copied").nth(0)).to_contain_text("rtmp://")
     expect(ann.phone.locator(".copied").nth(1)).to_contain_text("?key=")
-    check_page(page)
+    publish_key = ann.phone.locator(".copied code").nth(1).inner_text().partition("?key=")[2]
+    check_accessibility(page)
 
     ben.show_phone()
     ben.open_tab("coins")
-    ben.phone.get_by_role("button", name="¥50").click()
+    check_target_sizes(page)
+    ben.activate(ben.phone.get_by_role("button", name="¥50"))
     expect(ben.coins).to_have_text("50")
     ben.open_tab("friends")
     ben.press("watch")
-    ben.phone.locator(".gift", has_text=labels["rocket"]).click()
+    ben.expect_focus_on_heading("on air")
+    rocket = ben.phone.locator(".gift", has_text=LABELS[language]["rocket"])
+    ben.activate(rocket)
     expect(ben.phone.locator(".hint output")).to_have_text("20")
+    expect(rocket).to_be_focused()
     save_screenshot(f"demo-gift-{language}-{size}")
-    check_page(page)
-    # The page shows an error, because Ben has too few coins for a second rocket.
-    ben.phone.locator(".gift", has_text=labels["rocket"]).click()
-    expect(ben.phone.locator(".notice.bad")).to_contain_text("0013")
-    expect(page.locator(".call-log .error").first).to_contain_text("exceeds the balance")
 
+    # The server refuses a second rocket, because Ben has too few coins.
+    ben.activate(rocket)
+    refusal = ben.phone.locator(".notice.bad")
+    expect(refusal).to_contain_text("0013")
+    expect(refusal.get_by_text(REASONS[language], exact=True)).to_be_visible()
+    save_screenshot(f"demo-refusal-{language}-{size}")
+    check_accessibility(page)
+    page.locator("#language").click()
+    other_language = {"en": "zh", "zh": "en"}[language]
+    expect(refusal.get_by_text(REASONS[other_language], exact=True)).to_be_visible()
+    expect(refusal.get_by_text(REASONS[language], exact=True)).to_be_hidden()
+    page.locator("#language").click()
+
+    check_call_log(page, publish_key, save_screenshot, f"{language}-{size}")
+    ben.show_phone()
+    ben.press("back")
+    ben.expect_focus_on_heading("friends")
     ann.show_phone()
     ann.open_tab("coins")
     expect(ann.coins).to_have_text("30")
-    ann.open_tab("live")
+    ann.open_tab("live", heading="on air")
     ann.press("end")
+    ann.expect_focus_on_heading("live")
     ben.show_phone()
-    ben.open_tab("friends")
     expect(ben.phone.locator(".live-button")).to_have_count(0)
 
 
+def check_call_log(
+    page: Page, publish_key: str, save_screenshot: Callable[[str], None], name: str
+) -> None:
+    """Check that the log is reachable, counts the requests and contains no secrets."""
+    log = page.locator(".call-log")
+    button = page.locator("#which [data-side=log]")
+    request_count = page.evaluate(
+        "performance.getEntriesByType('resource').filter("
+        "({name}) => /[/](register|upload|log|room|list|friend|golden)$/.test(name)).length"
+    )
+    assert button.locator(".count").text_content() == str(request_count)
+    if button.is_visible():
+        expect(log).to_be_hidden()
+        button.click()
+        expect(page.locator(".phone:visible")).to_have_count(0)
+    expect(log.locator(".error").first).to_be_visible()
+    go_live = log.locator("details", has_text="/room live")
+    go_live.locator("summary").click()
+    expect(go_live.locator("pre")).to_be_visible()
+    expect(go_live.locator("pre")).to_contain_text(r"\"publishKey\":\"…\"")
+    save_screenshot(f"demo-log-{name}")
+    check_accessibility(page)
+    go_live.locator("summary").click()
+    shown = log.text_content() or ""
+    assert "password=…" in shown
+    assert "code_v=…\ncode=…" in shown
+    assert '{"result":"0000","message":"…"}' in shown
+    stored = json.loads(page.evaluate("sessionStorage.getItem('livebackend.demo')"))
+    tokens = [phone["token"] for phone in stored["phones"].values()]
+    for secret in (PASSWORD, publish_key, *tokens):
+        assert secret
+        assert secret not in shown
+
+
 @pytest.mark.parametrize("size", ["desk"])
+@pytest.mark.parametrize("language", ["en"])
 @pytest.mark.parametrize("color_scheme", ["dark"])
 def test_demo_is_accessible_in_dark_mode(page: Page, language: str) -> None:
-    page.goto("/demo")
-    page.wait_for_selector("body[data-ready]")
-    DemoUser(page, "a", LABELS[language]).register()
+    ann, _ = open_demo(page, language)
+    ann.register()
+    ann.phone.locator("[name=search]").fill("12")
+    ann.press("find")
+    expect(ann.phone.locator(".notice.bad")).to_contain_text("userId is not a phone number")
+    check_page(page)
+    ann.open_tab("live")
+    ann.press("go")
+    ann.expect_focus_on_heading("on air")
     check_page(page)
 
 
 @pytest.mark.parametrize("size", ["desk"])
-def test_demo_registration_works_by_keyboard(page: Page, language: str) -> None:
+@pytest.mark.parametrize("language", ["en"])
+def test_demo_keeps_both_phones_after_a_reload(
+    page: Page, language: str, save_screenshot: Callable[[str], None]
+) -> None:
+    ann, ben = open_demo(page, language)
+    ann.register()
+    ben.register()
+    ann.open_tab("live")
+    ann.press("go")
+    ann.expect_focus_on_heading("on air")
+    ben.open_tab("coins")
+    ben.activate(ben.phone.get_by_role("button", name="¥10", exact=True))
+    expect(ben.coins).to_have_text("10")
+    numbers = page.locator(".number").all_inner_texts()
+    stream_key = ann.phone.locator(".copied code").nth(1).inner_text()
+
+    page.reload()
+    wait_until_ready(page)
+    expect(ben.coins).to_have_text("10")
+    assert page.locator(".phone h2").all_inner_texts() == ["Ann", "Ben"]
+    assert page.locator(".number").all_inner_texts() == numbers
+    expect(ann.phone.locator(".copied code").nth(1)).to_have_text(stream_key)
+
+    # An expired token leads to the login screen; a refusal of another request does not.
+    expire_login_tokens(page, number=numbers[0])
+    page.reload()
+    wait_until_ready(page)
+    expect(ann.phone.get_by_role("heading", name="Log in")).to_be_visible()
+    notice = ann.phone.locator(".notice.bad")
+    expect(notice).to_contain_text("You were logged out. Log in again.")
+    expect(notice).to_contain_text("token has expired")
+    expect(page.locator(".call-log .error")).to_contain_text("token has expired")
+    expect(ben.coins).to_have_text("10")
+    page.unroute("**/list")
+    save_screenshot(f"demo-logged-out-{language}")
+    check_accessibility(page)
+    ann.press("log in")
+    ann.expect_focus_on_heading("friends")
+    expect(notice).to_have_count(0)
+
+    page.get_by_role("button", name="Start over").click()
+    ann.expect_focus_on_heading("number")
+    assert ann.phone.locator("[name=number]").input_value() not in numbers
+    assert page.locator(".call-log li").count() == 0
+    stored = json.loads(page.evaluate("sessionStorage.getItem('livebackend.demo')"))
+    assert [phone["token"] for phone in stored["phones"].values()] == ["", ""]
+
+
+def expire_login_tokens(page: Page, number: str) -> None:
+    """Let the server respond to the lists of one user as after the expiry of the token."""
+    stored = json.loads(page.evaluate("sessionStorage.getItem('livebackend.demo')"))
+    [token] = [phone["token"] for phone in stored["phones"].values() if phone["number"] == number]
+
+    def respond(route: Route) -> None:
+        if token in (route.request.post_data or ""):
+            route.fulfill(
+                headers={"X-Error": "token; reason=token_expired"},
+                json={"result": "0011", "message": None},
+            )
+        else:
+            route.continue_()
+
+    page.route("**/list", respond)
+
+
+VALID_PHONE = {"number": "13900000001", "token": "", "tab": "friends", "live": None}
+BROKEN_SESSIONS: list[Any] = [
+    "{",
+    "null",
+    [],
+    {"view": "c", "phones": {"a": 1, "b": None}},
+    {"view": 1, "phones": {"a": {**VALID_PHONE, "number": 7, "token": {}, "tab": "x"}}},
+    {"phones": {"a": {**VALID_PHONE, "token": "\n", "live": {"server": "rtmp://x", "key": 1}}}},
+    {"phones": {"a": VALID_PHONE, "b": {**VALID_PHONE, "token": "x" * 2000, "live": "x"}}},
+    # The token is well-formed, but not a token of this server.
+    {"phones": {"b": {**VALID_PHONE, "token": "x", "live": {"server": "rtmp:x", "key": "k"}}}},
+]
+
+
+@pytest.mark.parametrize("size", ["desk"])
+@pytest.mark.parametrize("language", ["zh"])
+def test_demo_ignores_invalid_stored_data(page: Page, language: str) -> None:
+    ann, ben = open_demo(page, language)
+    for session in BROKEN_SESSIONS:
+        text = session if isinstance(session, str) else json.dumps(session)
+        page.evaluate("text => sessionStorage.setItem('livebackend.demo', text)", text)
+        page.reload()
+        wait_until_ready(page)
+        expect(ann.phone.locator("[name=number]")).to_have_value(re.compile("^139[0-9]{8}$"))
+        assert ben.phone.is_visible()
+    expect(ben.phone.locator(".notice.bad")).to_contain_text("登录已失效，请重新登录。")
+    expect(ben.phone.locator(".notice.bad")).to_contain_text("token：登录凭证无效")
+
+
+RESPONSES_WITH_SECRETS: list[tuple[str, dict[str, Any]]] = [
+    ("/log", {"result": "0000", "message": "SECRET"}),
+    ("/register", {"result": "0000", "message": "SECRET"}),
+    ("/room", {"result": "0000", "message": '{"id":"z1.hub.t","publishKey":"SECRET"}'}),
+    ("/room", {"result": "0000", "message": {"publishUrl": "rtmp://host/hub/t?key=SECRET&n=1"}}),
+    ("/golden", {"result": "0000", "message": {"orderId": "o1", "pay": {"sign": "SECRET"}}}),
+    ("/list", {"result": "0000", "message": [{"token": "SECRET"}, {"code": {"a": ["SECRET"]}}]}),
+]
+PARAMETERS_WITH_SECRETS = ["token", "password", "oldPassword", "code", "code_v"]
+
+
+@pytest.mark.parametrize("size", ["desk"])
+@pytest.mark.parametrize("language", ["en"])
+def test_demo_masks_every_secret_and_nothing_else(page: Page) -> None:
     page.goto("/demo")
-    page.wait_for_selector("body[data-ready]")
-    ann = DemoUser(page, "a", LABELS[language])
-    ann.phone.locator("[name=number]").focus()
-    page.keyboard.press("Enter")
-    code = ann.phone.locator("[name=code]")
-    code.wait_for()
-    code.fill(ann.phone.locator(".notice b").inner_text())
-    code.press("Enter")
-    ann.phone.locator("[name=password]").press("Enter")
-    expect(ann.phone.locator(".tabs")).to_be_visible()
-    ann.phone.locator('[data-tab="coins"]').focus()
-    page.keyboard.press("Enter")
-    expect(ann.coins).to_have_text("0")
+    wait_until_ready(page)
+    script = page.locator("script[type=module]").get_attribute("src") or ""
+    module = "/" + script.replace("demo/demo.js", "shared/secrets.js")
+
+    def run(function: str, *arguments: object) -> Any:
+        return page.evaluate(
+            "async ([module, name, values]) => (await import(module))[name](...values)",
+            [module, function, arguments],
+        )
+
+    for path, body in RESPONSES_WITH_SECRETS:
+        shown = run("maskResponse", path, {"body": body, "text": json.dumps(body)})
+        assert "SECRET" not in shown
+        assert json.loads(shown).keys() == body.keys()
+    for name in PARAMETERS_WITH_SECRETS:
+        assert run("maskParameter", name, "SECRET") == "…"
+    assert run("maskParameter", "token", "13800000001") == "13800000001"
+    assert run("maskParameter", "title", "Harbour") == "Harbour"
+    public = {"result": "0000", "message": {"friends": [{"userId": "1"}], "coins": 3}, "flag": "1"}
+    response = {"body": public, "text": json.dumps(public)}
+    assert json.loads(run("maskResponse", "/list", response)) == public
+    assert run("maskResponse", "/log", {"body": None, "text": "<html>"}) == "<html>"
+
+
+@pytest.mark.parametrize("size", ["desk"])
+@pytest.mark.parametrize("language", ["en"])
+@pytest.mark.parametrize("path", ["/docs", "/demo"])
+def test_browser_reads_the_manifest_of_a_page(page: Page, path: str) -> None:
+    page.goto(path)
+    manifest = page.context.new_cdp_session(page).send("Page.getAppManifest")
+    assert manifest["errors"] == []
+    assert "icon-192.png" in manifest["data"]
 
 
 PLAYLIST = """#EXTM3U
@@ -151,7 +390,7 @@ two-seconds.ts
 
 @pytest.mark.parametrize("size", ["desk"])
 @pytest.mark.parametrize("language", ["en"])
-def test_demo_plays_a_stream(page: Page, server: Server) -> None:
+def test_demo_plays_a_stream(page: Page, server: Server, language: str) -> None:
     """The test replaces the play URL in the /list response by that of a local video."""
     playlist_url = f"{server.address}/media/stream.m3u8"
 
@@ -166,15 +405,10 @@ def test_demo_plays_a_stream(page: Page, server: Server) -> None:
     page.route("**/media/stream.m3u8", lambda route: route.fulfill(body=PLAYLIST))
     video_segment = Path(__file__).with_name("two-seconds.ts").read_bytes()
     page.route("**/media/two-seconds.ts", lambda route: route.fulfill(body=video_segment))
-    page.goto("/demo")
-    page.wait_for_selector("body[data-ready]")
-    ann, ben = DemoUser(page, "a", LABELS["en"]), DemoUser(page, "b", LABELS["en"])
+    ann, ben = open_demo(page, language)
     for user in (ann, ben):
         user.register()
-    ben.press("find")
-    ben.press("add")
-    ann.open_tab("messages")
-    ann.press("accept")
+    befriend(ann, ben)
     ann.open_tab("live")
     ann.press("go")
     ben.press("watch")

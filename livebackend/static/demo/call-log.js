@@ -1,17 +1,17 @@
-// A log of the API requests of both phones, newest first.
+// A log of the API requests of both phones, newest first. It shows no secrets.
 
 import { element } from "../shared/dom.js";
-import { errorMessage } from "../shared/error-message.js";
 import { bilingual, localize } from "../shared/language.js";
+import { maskParameter, maskResponse } from "../shared/secrets.js";
+import { reasonMessage, resultCode } from "./refusal.js";
 
 const MAX_ENTRIES = 80;
-const SECRETS = ["token", "password"];
 
 export class CallLog {
-  constructor({ results, reasons }) {
-    this.results = results;
-    this.reasons = reasons;
+  constructor() {
     this.list = element("ol", {});
+    /** Shows the number of requests. */
+    this.counter = element("b", { class: "count" });
     this.node = element(
       "section",
       { class: "call-log", "aria-labelledby": "call-log-title" },
@@ -19,18 +19,25 @@ export class CallLog {
       element(
         "p",
         { class: "empty" },
-        bilingual("No requests yet. Start on the left phone.", "还没有请求，请从左边的手机开始。"),
+        bilingual("No requests yet. Start on Ann's phone.", "还没有请求，请从小安的手机开始。"),
       ),
       this.list,
     );
     localize(this.list, "ariaLabel", "Requests, newest first", "请求，最新在前");
+    this.clear();
   }
 
-  /** Adds a request. `quiet`: the phone sent it without a user action. */
+  clear() {
+    this.list.replaceChildren();
+    this.#setCount(0);
+  }
+
+  /** Adds a request. `quiet`: without a user action; the log collapses the successful ones. */
   add({ side, name, path, fields, response, isExtension, quiet }) {
-    const code = response.body?.result ?? String(response.status);
+    this.#setCount(this.count + 1);
+    const code = resultCode(response);
     const selector = Object.keys(fields).find((field) => fields[field] === "1" && field !== "gender");
-    const error = errorMessage(response.headers, this.reasons);
+    const error = reasonMessage(response);
     const entry = element(
       "li",
       {},
@@ -46,12 +53,17 @@ export class CallLog {
           isExtension ? element("small", {}, bilingual("extension", "扩展")) : null,
           element("span", { class: code === "0000" ? "code good" : "code" }, code),
         ),
-        element("pre", { tabindex: "0" }, `${formatFields(fields)}\n\n${response.text}`),
+        element("pre", { tabindex: "0" }, `${formatFields(fields)}\n\n${maskResponse(path, response)}`),
       ),
       error ? element("p", { class: "error" }, error) : null,
     );
-    (quiet ? this.#quietRequests() : this.list).prepend(entry);
+    (quiet && code === "0000" ? this.#quietRequests() : this.list).prepend(entry);
     while (this.list.children.length > MAX_ENTRIES) this.list.lastChild.remove();
+  }
+
+  #setCount(count) {
+    this.count = count;
+    this.counter.textContent = String(count);
   }
 
   /** The list of quiet requests in the newest entry, which is created if needed. */
@@ -74,18 +86,13 @@ export class CallLog {
     line.querySelector(".code").textContent = `× ${requests.children.length + 1}`;
     return requests;
   }
-
-  description(code) {
-    const result = this.results[code];
-    return result ? bilingual(result.description, result["x-zh"]) : null;
-  }
 }
 
 function formatFields(fields) {
   return Object.entries(fields)
     .map(([name, value]) => {
-      if (SECRETS.includes(name) && fields[name] && !/^[0-9]{11}$/.test(value)) return `${name}=…`;
-      return `${name}=${value instanceof Blob ? (value.name ?? "…") : value}`;
+      const shown = value instanceof Blob ? (value.name ?? "…") : maskParameter(name, value);
+      return `${name}=${shown}`;
     })
     .join("\n");
 }

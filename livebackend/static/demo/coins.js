@@ -2,6 +2,7 @@
 
 import { element } from "../shared/dom.js";
 import { bilingual } from "../shared/language.js";
+import { heading } from "./focus.js";
 import { button } from "./form.js";
 
 export function coinsTab(phone) {
@@ -18,7 +19,7 @@ export function coinsTab(phone) {
   const node = element(
     "div",
     { class: "tab" },
-    element("h3", {}, bilingual("Coins", "金币")),
+    heading(bilingual("Coins", "金币")),
     amount,
     element("p", { class: "hint" }, bilingual("Buy coins", "充值")),
     element("div", { class: "amounts" }, buy(10), buy(50), buy(100)),

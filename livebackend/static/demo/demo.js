@@ -2,58 +2,77 @@
 
 import { element } from "../shared/dom.js";
 import { bilingual, localize, startSwitches } from "../shared/language.js";
-import { Phone } from "./phone.js";
 import { CallLog } from "./call-log.js";
+import { focusHeading } from "./focus.js";
+import { Phone } from "./phone.js";
+import { forgetSession, storedSession, storeSession } from "./session.js";
 
-/** A random phone number, most likely without an account. */
-function randomNumber() {
-  const [number] = crypto.getRandomValues(new Uint32Array(1));
-  return `139${String(number % 1e8).padStart(8, "0")}`;
-}
+const PERSONS = [
+  { side: "a", english: "Ann", chinese: "小安", gender: "0" },
+  { side: "b", english: "Ben", chinese: "小本", gender: "1" },
+];
 
-/** The descriptions of result codes and error reasons, if the documentation is enabled. */
-async function loadDescriptions() {
-  if (!document.documentElement.dataset.docs) return { results: {}, reasons: {} };
-  const openapi = await (await fetch("openapi.json")).json();
-  return { results: openapi["x-results"], reasons: openapi["x-error-reasons"] };
-}
-
-async function start() {
-  startSwitches();
-  const callLog = new CallLog(await loadDescriptions());
-  const phones = [
-    new Phone({ side: "a", english: "Ann", chinese: "小安", gender: "0", callLog }),
-    new Phone({ side: "b", english: "Ben", chinese: "小本", gender: "1", callLog }),
-  ];
-  for (const phone of phones) {
-    phone.number = randomNumber();
-    phone.other = phones.find((other) => other !== phone);
-    phone.start();
+class Demo {
+  constructor() {
+    this.stage = document.getElementById("stage");
+    this.phoneSwitch = document.getElementById("which");
+    this.callLog = new CallLog();
   }
-  const [ann, ben] = phones;
-  const stage = document.getElementById("stage");
-  stage.append(ann.node, callLog.node, ben.node);
-  // Buttons to switch phones: a narrow screen shows one at a time.
-  const phoneSwitch = document.getElementById("which");
-  localize(phoneSwitch, "ariaLabel", "Choose a phone", "选择手机");
-  const show = (side) => {
-    stage.dataset.side = side;
-    for (const button of phoneSwitch.children) {
-      button.ariaPressed = String(button.dataset.side === side);
-    }
-  };
-  phoneSwitch.append(
-    ...phones.map((phone) =>
-      element(
-        "button",
-        { type: "button", "data-side": phone.side, onclick: () => show(phone.side) },
-        element("i", { class: `dot ${phone.side}` }),
-        bilingual(phone.english, phone.chinese),
+
+  start() {
+    // A narrow screen shows one phone, or the log, at a time.
+    localize(this.phoneSwitch, "ariaLabel", "Choose a phone or the log", "选择手机或日志");
+    this.phoneSwitch.append(
+      ...PERSONS.map(({ side, english, chinese }) =>
+        this.#switchButton(side, element("i", { class: `dot ${side}` }), bilingual(english, chinese)),
       ),
-    ),
-  );
-  show("a");
-  document.body.dataset.ready = "true";
+      this.#switchButton("log", bilingual("Requests", "请求"), this.callLog.counter),
+    );
+    document.getElementById("start-over").addEventListener("click", () => this.#startOver());
+    this.#open(storedSession());
+  }
+
+  #switchButton(view, ...label) {
+    const onclick = () => {
+      this.#show(view);
+      this.#save();
+    };
+    return element("button", { type: "button", "data-side": view, onclick }, ...label);
+  }
+
+  #open({ view, phones }) {
+    const { callLog } = this;
+    const save = () => this.#save();
+    this.phones = PERSONS.map((person) => new Phone({ ...person, callLog, save, stored: phones[person.side] }));
+    const [ann, ben] = this.phones;
+    ann.other = ben;
+    ben.other = ann;
+    for (const phone of this.phones) phone.start();
+    this.stage.replaceChildren(ann.node, callLog.node, ben.node);
+    this.#show(view);
+    this.#save();
+  }
+
+  #show(view) {
+    this.stage.dataset.side = view;
+    for (const button of this.phoneSwitch.children) {
+      button.ariaPressed = String(button.dataset.side === view);
+    }
+  }
+
+  #save() {
+    const phones = Object.fromEntries(this.phones.map((phone) => [phone.side, phone.state]));
+    storeSession({ view: this.stage.dataset.side, phones });
+  }
+
+  #startOver() {
+    forgetSession();
+    this.callLog.clear();
+    this.#open(storedSession());
+    focusHeading(this.phones[0].node);
+  }
 }
 
-start();
+startSwitches();
+new Demo().start();
+document.body.dataset.ready = "true";

@@ -1,6 +1,7 @@
 // Form elements of the phones.
 
 import { element } from "../shared/dom.js";
+import { keepFocus } from "./focus.js";
 
 let count = 0;
 
@@ -11,18 +12,16 @@ export function field(label, properties, hint = null) {
   return { node, input };
 }
 
-/** A form whose button is disabled while the action runs. */
+/** A form that ignores its button while the action runs. */
 export function form(children, buttonLabel, action) {
   const submit = element("button", { type: "submit", class: "main-button" }, buttonLabel);
   return element(
     "form",
     {
       class: "stack",
-      onsubmit: async (event) => {
+      onsubmit: (event) => {
         event.preventDefault();
-        submit.disabled = true;
-        await action();
-        submit.disabled = false;
+        runOnce(submit, action);
       },
     },
     ...children,
@@ -30,13 +29,21 @@ export function form(children, buttonLabel, action) {
   );
 }
 
-/** A button that is disabled while the action runs. */
+/** A button that does nothing while its action runs. */
 export function button(cssClass, label, action) {
   const node = element("button", { type: "button", class: cssClass }, label);
-  node.addEventListener("click", async () => {
-    node.disabled = true;
-    await action();
-    node.disabled = false;
-  });
+  node.addEventListener("click", () => runOnce(node, action));
   return node;
+}
+
+/** Runs the action of a button, unless it runs already. */
+async function runOnce(node, action) {
+  // Not `disabled`: a disabled button loses the focus.
+  if (node.hasAttribute("aria-disabled")) return;
+  node.setAttribute("aria-disabled", "true");
+  try {
+    await keepFocus(node.closest(".phone"), action);
+  } finally {
+    node.removeAttribute("aria-disabled");
+  }
 }

@@ -3,6 +3,7 @@
 import { element } from "../shared/dom.js";
 import { bilingual } from "../shared/language.js";
 import { avatar } from "./avatar.js";
+import { heading } from "./focus.js";
 import { button, field, form } from "./form.js";
 import { watchScreen } from "./watch.js";
 
@@ -22,7 +23,7 @@ export function person(profile, ...actions) {
 }
 
 export function friendsTab(phone) {
-  const searchResult = element("ul", { class: "search-result" });
+  const searchResult = element("ul", {});
   const list = element("ul", { class: "people" });
   const empty = element("p", { class: "empty" }, bilingual("No friends yet.", "还没有好友。"));
   const number = field(bilingual("Find by phone number", "按手机号查找"), {
@@ -33,14 +34,18 @@ export function friendsTab(phone) {
   const node = element(
     "div",
     { class: "tab" },
-    form([number.node], bilingual("Find", "查找"), async () => {
-      const fields = { search: "1", userId: number.input.value.trim() };
-      const { result, message, flag } = await phone.request("/friend", fields);
-      searchResult.replaceChildren();
-      if (result === "0000") searchResult.append(person(message, friendshipStatus(message, flag)));
-    }),
-    searchResult,
-    element("h3", {}, bilingual("Friends", "好友")),
+    heading(bilingual("Friends", "好友")),
+    element(
+      "div",
+      {},
+      form([number.node], bilingual("Find", "查找"), async () => {
+        const fields = { search: "1", userId: number.input.value.trim() };
+        const { result, message, flag } = await phone.request("/friend", fields);
+        searchResult.replaceChildren();
+        if (result === "0000") searchResult.append(person(message, friendshipStatus(message, flag)));
+      }),
+      element("div", { role: "status" }, searchResult),
+    ),
     empty,
     list,
   );
@@ -57,7 +62,7 @@ export function friendsTab(phone) {
   }
 
   function watch(friend) {
-    phone.panel.replaceChildren(watchScreen(phone, friend));
+    phone.showPanel(watchScreen(phone, friend));
   }
 
   async function refresh() {

@@ -4,6 +4,7 @@ import qrcode from "../vendor/qrcode.js";
 
 import { copyText, element } from "../shared/dom.js";
 import { bilingual, localize, localized } from "../shared/language.js";
+import { focusHeading, heading } from "./focus.js";
 import { button, field, form } from "./form.js";
 
 /** Server and stream key, as OBS needs them, from the stream's JSON. */
@@ -58,14 +59,19 @@ function copyRow(english, chinese, text) {
 export function liveTab(phone) {
   const node = element("div", { class: "tab" });
 
+  function showScreen(...children) {
+    node.replaceChildren(...children);
+    if (node.isConnected) focusHeading(phone.node);
+  }
+
   function showOffline() {
     const title = field(bilingual("Title", "标题"), {
       name: "title",
       maxlength: "100",
       value: localized("An evening by the harbour", "港湾夜话"),
     });
-    node.replaceChildren(
-      element("h3", {}, bilingual("Go live", "开播")),
+    showScreen(
+      heading(bilingual("Go live", "开播")),
       form([title.node], bilingual("Go live", "开始直播"), async () => {
         const { result, message } = await phone.request("/room", { live: "1", title: title.input.value });
         if (result !== "0000") return;
@@ -73,16 +79,18 @@ export function liveTab(phone) {
         const target = fromStream(JSON.parse(message));
         // With signed publish URLs, the heartbeat returns the URL, which expires.
         const url = await phone.publishUrl();
-        showLive(url ? fromUrl(url) : target, title.input.value);
+        phone.live = { ...(url ? fromUrl(url) : target), title: title.input.value };
+        phone.save();
+        showLive(phone.live);
         await phone.refreshBoth();
       }),
     );
   }
 
-  function showLive({ server, key }, title) {
-    node.replaceChildren(
+  function showLive({ server, key, title }) {
+    showScreen(
       element("p", { class: "on-air" }, element("i", {}), bilingual("Live", "直播中")),
-      element("h3", {}, title || bilingual("Untitled", "无标题")),
+      heading(title || bilingual("Untitled", "无标题")),
       qrCode(`${server}/${key}`),
       copyRow("Server", "服务器", server),
       copyRow("Stream key", "推流码", key),
@@ -92,14 +100,18 @@ export function liveTab(phone) {
         bilingual("In OBS: Settings, Stream, Custom. Keep the stream key secret.", "OBS：设置 → 直播 → 自定义。请勿泄露推流码。"),
       ),
       button("quiet-button", bilingual("End", "结束直播"), async () => {
-        const { result } = await phone.request("/room", { leave: "1" });
-        if (result !== "0000") return;
+        const { result, reason } = await phone.request("/room", { leave: "1" });
+        // The server closes a room whose stream has ended.
+        if (result !== "0000" && reason !== "room_not_open") return;
+        phone.live = null;
+        phone.save();
         showOffline();
         await phone.refreshBoth();
       }),
     );
   }
 
-  showOffline();
+  if (phone.live) showLive(phone.live);
+  else showOffline();
   return { title: bilingual("Live", "直播"), node };
 }

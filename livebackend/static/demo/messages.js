@@ -2,6 +2,7 @@
 
 import { element } from "../shared/dom.js";
 import { bilingual } from "../shared/language.js";
+import { heading } from "./focus.js";
 import { button } from "./form.js";
 import { person } from "./friends.js";
 
@@ -16,7 +17,7 @@ export function messagesTab(phone) {
   const list = element("ul", { class: "people" });
   const badge = element("b", { class: "badge", hidden: true });
   const empty = element("p", { class: "empty" }, bilingual("No messages.", "没有消息。"));
-  const node = element("div", { class: "tab" }, element("h3", {}, bilingual("Friend requests", "好友申请")), empty, list);
+  const node = element("div", { class: "tab" }, heading(bilingual("Friend requests", "好友申请")), empty, list);
 
   function dealMessage(message, behaviour) {
     const { userId, verifyId, objectId } = message;

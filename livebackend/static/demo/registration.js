@@ -3,6 +3,7 @@
 import { element } from "../shared/dom.js";
 import { bilingual, localize, localized } from "../shared/language.js";
 import { drawAvatar } from "./avatar.js";
+import { heading } from "./focus.js";
 import { button, field, form } from "./form.js";
 
 const PASSWORD = "harbour-42";
@@ -16,18 +17,24 @@ export function phoneNumberScreen(phone) {
   return element(
     "div",
     { class: "join" },
-    element("h2", {}, bilingual("Welcome", "欢迎")),
+    heading(bilingual("Welcome", "欢迎")),
     element("p", {}, bilingual("Your phone number is your user ID.", "手机号即账号。")),
     form([number.node], bilingual("Send me a code", "发送验证码"), async () => {
-      phone.number = number.input.value.trim();
+      setNumber(phone, number.input.value);
       const { result, message } = await phone.request("/register", { token: phone.number });
-      if (result === "0000") phone.screen.replaceChildren(codeScreen(phone, message));
+      if (result === "0000") phone.showScreen(codeScreen(phone, message));
     }),
     button("quiet-button", bilingual("I have an account", "已有账号"), async () => {
-      phone.number = number.input.value.trim();
-      phone.screen.replaceChildren(logInScreen(phone));
+      setNumber(phone, number.input.value);
+      phone.notify(null);
+      phone.showScreen(logInScreen(phone));
     }),
   );
+}
+
+function setNumber(phone, text) {
+  phone.number = text.trim();
+  phone.save();
 }
 
 function codeScreen(phone, ticket) {
@@ -59,12 +66,12 @@ function codeScreen(phone, ticket) {
   return element(
     "div",
     { class: "join" },
-    element("h2", {}, bilingual("Enter the code", "输入验证码")),
+    heading(bilingual("Enter the code", "输入验证码")),
     element("p", {}, bilingual("sent to ", "已发送至 "), phone.number),
     form([code.node], bilingual("Verify", "验证"), async () => {
       const fields = { code_v: ticket, code: code.input.value.trim() || "-" };
       const { result } = await phone.request("/register", fields);
-      if (result === "0000") phone.screen.replaceChildren(await profileScreen(phone));
+      if (result === "0000") phone.showScreen(await profileScreen(phone));
     }),
   );
 }
@@ -114,7 +121,7 @@ async function profileScreen(phone) {
   return element(
     "div",
     { class: "join" },
-    element("h2", {}, bilingual("Profile", "个人资料")),
+    heading(bilingual("Profile", "个人资料")),
     form(
       [
         element(
@@ -149,7 +156,7 @@ async function profileScreen(phone) {
   );
 }
 
-function logInScreen(phone) {
+export function logInScreen(phone) {
   const password = field(bilingual("Password", "密码"), {
     name: "password",
     type: "password",
@@ -159,10 +166,13 @@ function logInScreen(phone) {
   return element(
     "div",
     { class: "join" },
-    element("h2", {}, bilingual("Log in", "登录")),
+    heading(bilingual("Log in", "登录")),
     element("p", {}, phone.number),
     form([password.node], bilingual("Log in", "登录"), () => logIn(phone, password.input.value)),
-    button("quiet-button", bilingual("Back", "返回"), async () => phone.start()),
+    button("quiet-button", bilingual("Back", "返回"), async () => {
+      phone.notify(null);
+      phone.showScreen(phoneNumberScreen(phone));
+    }),
   );
 }
 
@@ -170,7 +180,7 @@ async function logIn(phone, password) {
   const fields = { userId: phone.number, password, expire_in: "86400" };
   const { result, message } = await phone.request("/log", fields);
   if (result !== "0000") return;
-  phone.token = message;
+  phone.logIn(message);
   const own = await phone.request("/friend", { search: "1", userId: phone.number }, { quiet: true });
   if (own.result === "0000") phone.profile = own.message;
   await phone.showApp();

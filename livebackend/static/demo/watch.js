@@ -3,6 +3,7 @@
 import { element } from "../shared/dom.js";
 import { bilingual } from "../shared/language.js";
 import { avatar } from "./avatar.js";
+import { heading } from "./focus.js";
 import { button } from "./form.js";
 
 const GIFTS = [
@@ -56,6 +57,7 @@ export function watchScreen(phone, friend) {
       "gift",
       element("span", {}, bilingual(english, chinese), element("b", {}, String(value))),
       async () => {
+        giftStatus.replaceChildren();
         const { result } = await phone.request("/golden", {
           send_gift: "1",
           object: friend.userId,
@@ -84,7 +86,7 @@ export function watchScreen(phone, friend) {
       element("p", { class: "on-air" }, element("i", {}), bilingual("Live", "直播中")),
       caption,
     ),
-    element("h3", {}, friend.title ?? friend.nickname ?? friend.userId),
+    heading(friend.title ?? friend.nickname ?? friend.userId),
     element("div", { class: "gifts" }, ...GIFTS.map(giftButton)),
     element("p", { class: "hint" }, bilingual("Balance: ", "余额："), balance, bilingual(" coins", " 金币")),
     giftStatus,

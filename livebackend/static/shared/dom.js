@@ -15,10 +15,12 @@ export function element(tag, properties = {}, ...children) {
 export async function copyText(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   // navigator.clipboard needs HTTPS: otherwise copy a selection.
+  const focused = document.activeElement;
   const area = element("textarea", { class: "visually-hidden", "aria-hidden": "true" });
   area.value = text;
   document.body.append(area);
   area.select();
   document.execCommand("copy");
   area.remove();
+  focused?.focus();
 }
