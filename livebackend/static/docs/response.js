@@ -2,7 +2,8 @@
 
 import { element } from "../shared/dom.js";
 import { errorMessage } from "../shared/error-message.js";
-import { bilingual } from "../shared/language.js";
+import { bilingual, localize } from "../shared/language.js";
+import { highlighted } from "./json.js";
 
 const HEADERS = ["X-Error", "Retry-After", "X-Request-Outcome", "X-Retry-Request-Id", "X-Request-Id"];
 
@@ -11,6 +12,8 @@ export function responseView({ status, headers, body, text, milliseconds }, { re
   const result = results[code];
   const shownHeaders = HEADERS.filter((name) => headers.has(name));
   const error = errorMessage(headers, reasons);
+  const block = element("pre", { tabindex: "0" }, body ? highlighted(body) : text);
+  localize(block, "ariaLabel", "Body of the response", "响应体");
   return element(
     "div",
     { class: code === "0000" ? "response good" : "response" },
@@ -30,21 +33,6 @@ export function responseView({ status, headers, body, text, milliseconds }, { re
         element("dd", {}, headers.get(name)),
       ]),
     ),
-    element("pre", { tabindex: "0" }, body ? highlighted(body) : text),
+    block,
   );
-}
-
-/** Indented JSON with syntax highlighting. */
-function highlighted(value) {
-  const code = element("code", {});
-  const json = JSON.stringify(value, null, 2);
-  let end = 0;
-  for (const match of json.matchAll(/("(?:\\.|[^"\\])*")(:?)|\b(?:true|false|null|-?\d[\d.e+-]*)\b/g)) {
-    code.append(json.slice(end, match.index));
-    const kind = match[2] ? "key" : match[1] ? "text" : "plain";
-    code.append(element("span", { class: kind }, match[1] ?? match[0]), match[2] ?? "");
-    end = match.index + match[0].length;
-  }
-  code.append(json.slice(end));
-  return code;
 }

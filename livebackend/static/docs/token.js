@@ -7,6 +7,8 @@ const listeners = [];
 let token = "";
 let isFresh = false; // from a login on this page
 
+export const currentToken = () => token;
+
 export function onToken(listener) {
   listeners.push(listener);
   listener(token);

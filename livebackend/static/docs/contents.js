@@ -1,0 +1,91 @@
+// The contents: links to the operations and to the other sections, with a search field.
+
+import { element } from "../shared/dom.js";
+import { bilingual, localize } from "../shared/language.js";
+import { searchField } from "./search.js";
+
+/** Shows the contents; `chapters` are the sections of the API with their operations. */
+export function showContents(chapters, tables) {
+  const groups = [
+    ...chapters.map(({ title, operations }) => ({
+      title: bilingual(...title),
+      entries: operations.map((operation) => operationEntry(operation, tables)),
+    })),
+    {
+      title: bilingual("More about the API", "其他说明"),
+      entries: [...document.querySelectorAll(".guide")].map(guideEntry),
+    },
+  ];
+  const fold = element(
+    "details",
+    { id: "contents-list" },
+    element("summary", {}, bilingual("Contents", "目录")),
+    element("ul", {}, ...groups.map(groupNode)),
+  );
+  keepUnfoldedOnWideScreens(fold);
+  const nav = document.getElementById("contents");
+  localize(nav, "ariaLabel", "Contents", "目录");
+  nav.append(searchField(groups, fold), fold);
+  markVisible(groups.flatMap(({ entries }) => entries));
+}
+
+function operationEntry(operation, { reasons }) {
+  const { name, title, path, selector, parameters, errors } = operation;
+  const tokens = Object.values(errors).flat();
+  return {
+    id: name,
+    node: entryNode(name, bilingual(...title)),
+    searched: [
+      ...[name, selector, path, ...title],
+      ...parameters.map((parameter) => parameter.name),
+      ...tokens,
+      ...tokens.flatMap((token) => [reasons[token].description, reasons[token]["x-zh"]]),
+    ],
+  };
+}
+
+function guideEntry(section) {
+  const title = section.querySelector("h2");
+  const texts = [...title.querySelectorAll("[lang]")];
+  return {
+    id: section.id,
+    node: entryNode(section.id, ...texts.map((text) => text.cloneNode(true))),
+    searched: [section.id, title.textContent],
+  };
+}
+
+const entryNode = (id, ...text) => element("li", {}, element("a", { href: `#${id}` }, ...text));
+
+function groupNode(group) {
+  const list = element("ul", {}, ...group.entries.map(({ node }) => node));
+  group.node = element("li", {}, element("strong", {}, group.title), list);
+  return group.node;
+}
+
+function keepUnfoldedOnWideScreens(fold) {
+  const wide = matchMedia("(min-width: 1080px)");
+  const unfold = () => {
+    fold.open = wide.matches;
+  };
+  wide.addEventListener("change", unfold);
+  unfold();
+  fold.addEventListener("click", (event) => {
+    if (event.target.closest("a") && !wide.matches) fold.open = false;
+  });
+}
+
+/** Marks the visible section in the contents. */
+function markVisible(entries) {
+  const links = new Map(entries.map(({ id, node }) => [id, node.firstChild]));
+  const observer = new IntersectionObserver(
+    (changes) => {
+      for (const { target, isIntersecting } of changes) {
+        if (!isIntersecting) continue;
+        for (const link of links.values()) link.removeAttribute("aria-current");
+        links.get(target.id).setAttribute("aria-current", "true");
+      }
+    },
+    { rootMargin: "-20% 0px -70% 0px" },
+  );
+  for (const id of links.keys()) observer.observe(document.getElementById(id));
+}
