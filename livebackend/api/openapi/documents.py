@@ -141,6 +141,7 @@ def _post_of_path(
     operations = [operation for operation in ordered if route in operation.routes]
     media_type = _MULTIPART if any(map(_has_file, operations)) else _FORM
     titles = [operation.title.english for operation in operations]
+    forms = [_form(operation, operations) for operation in operations]
     return {
         "operationId": route,
         "summary": f"Operations of /{route}",
@@ -150,11 +151,7 @@ def _post_of_path(
         ),
         "requestBody": {
             "required": True,
-            "content": {
-                media_type: {
-                    "schema": {"oneOf": [_form(operation, operations) for operation in operations]}
-                }
-            },
+            "content": {media_type: {"schema": _one_of(forms)}},
         },
         "responses": {"200": success_response(operations, schemas), **shared_response_references()},
     }
@@ -164,6 +161,10 @@ def _has_file(operation: Operation) -> bool:
     return any(
         "contentMediaType" in parameter.schema for parameter in operation.parameters.describe()
     )
+
+
+def _one_of(schemas: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"oneOf": schemas} if len(schemas) > 1 else schemas[0]
 
 
 def _form(operation: Operation, operations: Iterable[Operation]) -> dict[str, Any]:
@@ -180,4 +181,6 @@ def _selections(operation: Operation) -> list[dict[str, Any]]:
     if operation.selector:
         name = operation.selector
         return [{"properties": {name: {"const": "1"}}, "required": [name]}]
-    return [{"required": [name]} for name in operation.presence_selectors]
+    return [
+        {"properties": {name: {}}, "required": [name]} for name in operation.presence_selectors
+    ]

@@ -19,7 +19,9 @@ def success_response(operations: Sequence[Operation], schemas: Mapping[str, Any]
     The response of a single operation has examples.
     """
     messages = [reference(schema_name(operation, "Response")) for operation in operations]
-    content: dict[str, Any] = {"schema": {"oneOf": [*messages, reference("Error")]}}
+    # Operations of one path can have equal responses, so more than one schema can match.
+    keyword = "oneOf" if len(operations) == 1 else "anyOf"
+    content: dict[str, Any] = {"schema": {keyword: [*messages, reference("Error")]}}
     if len(operations) == 1:
         content["examples"] = _examples(operations[0], messages[0], schemas)
     return _response("success, or an error of the operation", "成功，或操作失败", content)

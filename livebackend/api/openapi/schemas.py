@@ -42,6 +42,13 @@ class _SchemaGenerator(GenerateJsonSchema):
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
+    def normalize_name(self, name: str) -> str:
+        return super().normalize_name(_SCHEMA_NAMES.get(name, name))
+
+
+# Generators such as openapi-python-client cannot generate a class with a property of its own name.
+_SCHEMA_NAMES = {"Friends": "FriendList", "Records": "RecordList"}
+
 
 def _message_schemas(operations: Iterable[Operation]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return each operation's message schema, and the schemas that these refer to."""
@@ -85,6 +92,9 @@ def _parameter_schema(parameter: Parameter, phone_pattern: str) -> dict[str, Any
     patterns = {"phone": phone_pattern, "user-id": f"{phone_pattern}|{PUBLIC_ID}"}
     if schema.get("format") in patterns:
         schema["pattern"] = f"^(?:{patterns[schema['format']]})$"
+    if "contentMediaType" in schema:
+        # OpenAPI 3.1 does not define this format, but generators written for 3.0 need it.
+        schema["format"] = "binary"
     return schema
 
 
