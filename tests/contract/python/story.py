@@ -36,12 +36,12 @@ from livebackend_api.models import (
 )
 from livebackend_api.types import File
 
+PASSWORD = "harbour-42"
+ANN_PHONE, BEN_PHONE = "13700000003", "13700000004"
 Success = TypeVar("Success")
 
 address, picture_path = sys.argv[1:]
 client = Client(base_url=address, timeout=Timeout(10))
-PASSWORD = "harbour-42"
-ANN_PHONE, BEN_PHONE = "13700000003", "13700000004"
 
 
 def success(response: Success | Error | None) -> Success:
@@ -115,7 +115,7 @@ success(send_gift.sync(client=client, body=gift()))
 # The second gift exceeds the balance.
 response = send_gift.sync_detailed(client=client, body=gift())
 if isinstance(response.parsed, SendGiftResponse):
-    sys.stdout.write("the gift was sent\n")
+    print("the gift was sent")
 elif isinstance(response.parsed, Error):
     reason = response.headers["X-Error"]
-    sys.stdout.write(f"result code {response.parsed.result.value}: {reason}\n")
+    print(f"result code {response.parsed.result.value}: {reason}")

@@ -6,14 +6,6 @@ import { openAsBlob } from 'node:fs';
 import { client } from './client/client.gen.js';
 import * as api from './client/index.js';
 
-const [address = '', picturePath = ''] = process.argv.slice(2);
-const password = 'harbour-42';
-
-client.setConfig({
-  baseUrl: address,
-  fetch: (request) => fetch(request, { signal: AbortSignal.timeout(10_000) }),
-});
-
 /** Return the response of a successful operation; throw an exception for any other response. */
 async function success<Success extends { result: '0000' }>(
   call: Promise<{ data?: Success | api.Error; error?: unknown; response?: Response }>,
@@ -22,6 +14,14 @@ async function success<Success extends { result: '0000' }>(
   if (data?.result === '0000') return data;
   throw new Error(response?.headers.get('X-Error') ?? 'no response', { cause: error });
 }
+
+const [address = '', picturePath = ''] = process.argv.slice(2);
+const password = 'harbour-42';
+
+client.setConfig({
+  baseUrl: address,
+  fetch: (request) => fetch(request, { signal: AbortSignal.timeout(10_000) }),
+});
 
 /** Register an account with an avatar, and return its login token. */
 async function newUser(phone: string, nickname: string): Promise<string> {
