@@ -23,7 +23,7 @@ class DocsSection(Enum):
     )
     ROOMS = (
         BilingualText("Rooms", "房间"),
-        BilingualText("Going live, and the user's stream.", "开播、下播和主播的视频流。"),
+        BilingualText("Going live, and the user's stream.", "开播、下播和主播的直播流。"),
     )
     LISTS = (
         BilingualText("Lists", "列表"),

@@ -21,7 +21,7 @@ _HeadImage = Annotated[
     str | None,
     documented_field(
         "avatar: what the upload returned, or null",
-        "头像：上传接口返回的值，未设置时为 null",
+        "头像路径，未设置时为 null",
         examples.PICTURE,
     ),
 ]
@@ -210,7 +210,7 @@ class StreamStatus(TypedDict):
         Literal["on", "off"],
         documented_field(
             "on while the provider receives the stream, otherwise off",
-            "on 表示服务商正在接收视频流，否则为 off",
+            "on 表示服务商正在接收直播流，否则为 off",
             "on",
         ),
     ]
@@ -397,7 +397,7 @@ class Stream(TypedDict):
         str,
         documented_field(
             "zone, hub and title of the stream",
-            "视频流标识：区域、直播空间和流名",
+            "直播流标识：区域、直播空间和流名",
             f"z1.livebackend.{examples.STREAM_TITLE}",
         ),
     ]
@@ -418,7 +418,7 @@ class Stream(TypedDict):
     ]
     nonce: Annotated[int, documented_field("value of the provider", "服务商的内部值", 0)]
     disabled: Annotated[
-        bool, documented_field("whether the stream is disabled", "视频流是否被禁用", False)
+        bool, documented_field("whether the stream is disabled", "直播流是否被禁用", False)
     ]
     disabledTill: Annotated[
         int,
@@ -432,24 +432,24 @@ class Stream(TypedDict):
     createdAt: Annotated[
         str,
         documented_field(
-            "when the stream was created; ISO 8601 with a time zone",
-            "创建时间，ISO 8601 格式，含时区",
+            "when the stream was created, as the provider states it; can be empty",
+            "创建时间，由服务商给出，可能为空",
             examples.REQUEST_TIME,
         ),
     ]
     updatedAt: Annotated[
         str,
         documented_field(
-            "when the stream was changed; ISO 8601 with a time zone",
-            "更新时间，ISO 8601 格式，含时区",
+            "when the stream was changed, as the provider states it; can be empty",
+            "更新时间，由服务商给出，可能为空",
             examples.REQUEST_TIME,
         ),
     ]
     expireAt: Annotated[
         str,
         documented_field(
-            "when the stream expires; ISO 8601 with a time zone",
-            "过期时间，ISO 8601 格式，含时区",
+            "when the stream expires, as the provider states it; can be empty",
+            "过期时间，由服务商给出，可能为空",
             "2017-01-13T02:28:45.799000Z",
         ),
     ]
@@ -465,25 +465,33 @@ LoginToken = Annotated[
         json_schema_extra={"x-zh": "登录凭证，用作参数 token", "x-login-token": True},
     ),
 ]
-# In spec mode, the code itself.
+# In spec mode, a ticket is the code itself.
 Ticket = Annotated[
     str,
     documented_field(
-        "ticket, the parameter `code_v` of the verification", "凭据，校验时用作参数 code_v", "6382"
+        "ticket, the parameter `code_v` of the verification", "票据，校验时用作参数 code_v", "6382"
+    ),
+]
+ResetTicket = Annotated[
+    str,
+    documented_field(
+        "ticket, the parameter `code_v` of the password reset",
+        "票据，重置密码时用作参数 code_v",
+        "638241",
     ),
 ]
 PictureLocation = Annotated[
     str,
     documented_field(
         "location of the picture, for the parameter `headImage`",
-        "图片位置，用作参数 headImage",
+        "头像路径，用作参数 headImage",
         examples.PICTURE,
     ),
 ]
 # The API document specifies the stream as JSON inside a string.
 StreamText = Annotated[
     Json[Stream],
-    documented_field("the stream as a JSON string", "视频流信息，为 JSON 字符串"),
+    documented_field("the stream as a JSON string", "直播流信息，为 JSON 字符串"),
 ]
 OrderToPay = Annotated[
     Order | None,

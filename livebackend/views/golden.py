@@ -95,7 +95,7 @@ class GoldenViews(View):
         Opens an order of coins, or credits the coins directly if the server is configured
         so.
 
-        创建充值订单；若服务器如此配置，则金币直接到账。
+        创建充值订单，或直接到账（取决于服务器设置）。
         """
         order = self.request.services.refills.refill(
             self.request.current_user.id, yuan=params.money, request_id=params.requestId

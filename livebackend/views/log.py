@@ -12,7 +12,7 @@ from livebackend.api.parameters import (
     ErrorCode,
     Parameters,
 )
-from livebackend.api.response_types import LoginToken, Ticket
+from livebackend.api.response_types import LoginToken, ResetTicket
 from livebackend.api.responses import OperationResponse, success
 from livebackend.api.result_codes import ResultCode
 from livebackend.core.errors import (
@@ -148,7 +148,7 @@ class LogViews(View):
         transaction=False,
         service_limits=["sms_address", "sms_network", "sms_phone", "sms_total"],
         documented=False,
-        message_type=Ticket,
+        message_type=ResetTicket,
     )
     def forgot_password(self, params: ForgotPassword) -> OperationResponse:
         """Send a password reset code · 忘记密码

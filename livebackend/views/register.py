@@ -139,7 +139,7 @@ class RegisterViews(View):
         Sends a four-digit code to a phone number by SMS, and returns the ticket for its
         verification.
 
-        通过短信向手机号发送四位验证码，并返回校验用的凭据。
+        通过短信向手机号发送四位验证码，并返回校验用的票据。
         """
         return success(
             self.request.services.verification_codes.send_registration_code(
@@ -235,9 +235,9 @@ class RegisterViews(View):
     def remove(self, params: DeleteAccount) -> OperationResponse:
         """Delete the account · 注销账号
 
-        Deletes the account and its personal data. The user needs no open room.
+        Deletes the account and its personal data. The user must close the room first.
 
-        注销账号并删除个人数据。须先下播。
+        注销账号并删除个人数据，须先下播。
         """
         services = self.request.services
         services.authentication.reauthenticate(

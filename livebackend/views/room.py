@@ -37,7 +37,7 @@ class RoomViews(View):
         Opens the user's room, and returns its stream as a JSON string. If the room is open,
         the stream is the same.
 
-        开启直播间，并以 JSON 字符串返回视频流信息。直播间已开启时返回同一视频流。
+        开启直播间，并以 JSON 字符串返回直播流信息。直播间已开启时返回同一直播流。
         """
         return success(
             self.request.services.rooms.go_live(self.request.current_user.id, title=params.title)
@@ -57,7 +57,7 @@ class RoomViews(View):
 
         Closes the user's room and disables its stream.
 
-        关闭直播间并禁用视频流。
+        关闭直播间并禁用直播流。
         """
         self.request.services.rooms.leave(self.request.current_user.id)
         return success()
@@ -66,7 +66,7 @@ class RoomViews(View):
         "heartbeat",
         parameters=AuthenticatedParameters,
         default_error=ResultCode.BAD_REQUEST,
-        errors=[RoomNotOpen, StreamNotCreated],
+        errors=[RoomNotOpen],
         transaction=False,
         rate_limits=["room_updates"],
         documented=False,
@@ -78,7 +78,7 @@ class RoomViews(View):
 
         Returns whether the provider receives the user's stream, and the publish URL.
 
-        返回服务商是否正在接收视频流，以及推流地址。
+        返回服务商是否正在接收直播流，以及推流地址。
         """
         status = self.request.services.rooms.heartbeat(self.request.current_user.id)
         return success(serialize_heartbeat(status))

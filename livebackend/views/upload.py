@@ -45,7 +45,7 @@ class UploadViews(View):
 
         Stores a picture, and returns its location for the profile.
 
-        保存图片，并返回用于资料的图片位置。
+        保存图片，并返回头像路径，用于资料。
         """
         img = params.img
         return success(self.request.services.avatars.save(img.filename, img.file, size=img.size))

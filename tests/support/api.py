@@ -224,10 +224,19 @@ def _schema(document: bytes, name: str) -> Validator:
     return Draft202012Validator(json.loads(document) | {"$ref": f"#/components/schemas/{name}"})
 
 
+@cache
+def _path_schema(document: bytes, path: str) -> Validator:
+    parsed_document = json.loads(document)
+    response = parsed_document["paths"][path]["post"]["responses"]["200"]
+    return Draft202012Validator(parsed_document | response["content"]["application/json"]["schema"])
+
+
 @lru_cache(1000)
-def _check_schema(document: bytes, name: str, body: bytes) -> None:
+def _check_schema(document: bytes, name: str, path: str, body: bytes) -> None:
     """Validate a response body; results are cached, because most bodies occur often."""
     _schema(document, name).validate(json.loads(body))
+    if path:
+        _path_schema(document, path).validate(json.loads(body))
 
 
 _POSSIBLE_ERRORS: dict[str, Mapping[ResultCode, Sequence[ErrorReason]]] = {}
@@ -248,7 +257,8 @@ def check_response(event: Any) -> None:
     if document:
         is_success = result is ResultCode.OK
         name = schema_name(request.operation, "Response") if is_success else "Error"
-        _check_schema(document.body, name, response.body)
+        path = request.environ["PATH_INFO"] if is_success else ""
+        _check_schema(document.body, name, path, response.body)
     optional_keys = {"flag"} if body.get("flag") else set()
     assert body.keys() == {"result", "message"} | optional_keys, body
     assert response.headers["Cache-Control"] == "no-store"

@@ -124,7 +124,7 @@ class Client(SyncDriver):
     def remove(self, *, password: str) -> None:
         """Delete the account.
 
-        Deletes the account and its personal data. The user needs no open room.
+        Deletes the account and its personal data. The user must close the room first.
 
         password: password
 
@@ -186,7 +186,7 @@ class Client(SyncDriver):
 
         user_id: phone number, which identifies the user
 
-        Returns: ticket, the parameter `code_v` of the verification
+        Returns: ticket, the parameter `code_v` of the password reset
 
         Raises: OtherError
         """

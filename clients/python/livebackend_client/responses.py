@@ -78,14 +78,14 @@ class Stream:
     nrop_enable: Any
     """value of the provider"""
 
-    created_at: datetime
-    """when the stream was created"""
+    created_at: str
+    """when the stream was created, as the provider states it; can be empty"""
 
-    updated_at: datetime
-    """when the stream was changed"""
+    updated_at: str
+    """when the stream was changed, as the provider states it; can be empty"""
 
-    expire_at: datetime
-    """when the stream expires"""
+    expire_at: str
+    """when the stream expires, as the provider states it; can be empty"""
 
     hosts: Hosts
     """host names by purpose"""
