@@ -6,7 +6,7 @@ from pyramid.config import Configurator
 
 from livebackend.api.openapi.documents import in_document_order
 from livebackend.api.operation_declaration import Operation, operations
-from tools.client_generator import clients, error_reasons, refusals, responses
+from tools.client_generator import clients, error_reasons, responses, result_exceptions
 from tools.client_generator import operations as operation_constants
 from tools.client_generator.source_text import PACKAGE, formatted
 
@@ -33,8 +33,8 @@ def generate_modules(declarations: list[Operation]) -> dict[str, str]:
         "client.py": clients.source(declarations, is_async=False),
         "error_reasons.py": error_reasons.source(),
         "operations.py": operation_constants.source(declarations),
-        "refusals.py": refusals.source(),
         "responses.py": responses.source(declarations),
+        "result_exceptions.py": result_exceptions.source(),
         "version.py": _version_source(),
     }
     return {name: formatted(name, source) for name, source in sources.items()}

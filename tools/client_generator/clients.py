@@ -6,8 +6,8 @@ from livebackend.api.operation_declaration import Operation
 from livebackend.api.parameters import Parameter
 from livebackend.api.result_codes import ResultCode
 from tools.client_generator.operations import constant_name, message_is_json, response_imports
-from tools.client_generator.refusals import exception_name
 from tools.client_generator.responses import returned_type_source
+from tools.client_generator.result_exceptions import exception_name
 from tools.client_generator.source_text import (
     description,
     docstring,
@@ -36,6 +36,10 @@ _ASYNC_CLIENT = '''class AsyncClient(AsyncDriver):
         ann.token = await ann.log_in(user_id="13800000001", password="harbour-42")
     """
 '''
+_REQUEST_ID_ADVICE = (
+    "Pass your own `request_id` if the call can be cancelled, or if a retry must be possible after"
+    " a crash. Without one, or with an empty one, the client generates it."
+)
 
 
 def source(operations: Sequence[Operation], *, is_async: bool) -> str:
@@ -87,6 +91,7 @@ def _method_docstring(operation: Operation, parameters: list[Parameter]) -> str:
         sentence(operation.title.english),
         python_names(operation.description.english),
         "\n".join(parameter_lines),
+        _REQUEST_ID_ADVICE if "requestId" in operation.parameters.model_fields else "",
         f"Returns: {returned}" if returned else "",
         f"Raises: {', '.join(map(exception_name, exceptions))}",
         indent="        ",

@@ -11,7 +11,7 @@ from livebackend_client.errors import (
     ServerUnavailable,
 )
 from livebackend_client.protocol import File
-from livebackend_client.refusals import (
+from livebackend_client.result_exceptions import (
     AlreadyFriends,
     BadRequest,
     CoinsNotUpdated,

@@ -363,6 +363,9 @@ class Client(SyncDriver):
         money: amount in yuan
         request_id: idempotency key; requests with the same key are executed once
 
+        Pass your own `request_id` if the call can be cancelled, or if a retry must be
+        possible after a crash. Without one, or with an empty one, the client generates it.
+
         Returns: the order; None if the coins are credited without a payment
 
         Raises: TokenExpired, TokenInvalid, CoinsNotUpdated
@@ -380,6 +383,9 @@ class Client(SyncDriver):
         object: phone number or public ID of the host
         description: description of the gift
         request_id: idempotency key; requests with the same key are executed once
+
+        Pass your own `request_id` if the call can be cancelled, or if a retry must be
+        possible after a crash. Without one, or with an empty one, the client generates it.
 
         Raises: TokenExpired, TokenInvalid, CoinsNotUpdated
         """

@@ -9,7 +9,16 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 import httpx
 
-from livebackend_client.protocol import Operation, Outcome, Request, Step, Steps, Wait, call_steps
+from livebackend_client.protocol import (
+    Operation,
+    Outcome,
+    Request,
+    Step,
+    Steps,
+    Wait,
+    call_steps,
+    read_files,
+)
 
 T = TypeVar("T")
 HttpClient = TypeVar("HttpClient", httpx.Client, httpx.AsyncClient)
@@ -71,14 +80,18 @@ class SyncDriver(Driver[httpx.Client]):
 
     def call(self, operation: Operation[T], parameters: Mapping[str, object]) -> T:
         """Send a call; `call_steps` describes the exceptions."""
-        steps = self._steps(operation, parameters)
+        steps = self._steps(operation, read_files(operation, parameters))
         outcome: Outcome = None
         while True:
             try:
                 step = steps.send(outcome)
             except StopIteration as stop:
                 return cast(T, stop.value)
-            outcome = self._execute(step)
+            try:
+                outcome = self._execute(step)
+            except BaseException as error:
+                steps.throw(error)  # notes the idempotency key, and raises the error again
+                raise
 
     def close(self) -> None:
         """Close the connections to the server."""
@@ -109,6 +122,8 @@ class AsyncDriver(Driver[httpx.AsyncClient]):
 
     async def call(self, operation: Operation[T], parameters: Mapping[str, object]) -> T:
         """Send a call; `call_steps` describes the exceptions."""
+        if operation.file_parameters:
+            parameters = await asyncio.to_thread(read_files, operation, parameters)
         steps = self._steps(operation, parameters)
         outcome: Outcome = None
         while True:
@@ -116,7 +131,11 @@ class AsyncDriver(Driver[httpx.AsyncClient]):
                 step = steps.send(outcome)
             except StopIteration as stop:
                 return cast(T, stop.value)
-            outcome = await self._execute(step)
+            try:
+                outcome = await self._execute(step)
+            except BaseException as error:
+                steps.throw(error)  # notes the idempotency key, and raises the error again
+                raise
 
     async def aclose(self) -> None:
         """Close the connections to the server."""

@@ -10,8 +10,10 @@ class ApiError(Exception):
 
     If `outcome_unknown` is true, the server may have executed this attempt or an earlier one.
     `request_id` is the idempotency key of a refill or a gift: calls with the same `request_id` move
-    coins at most once. `server_request_id` is the header X-Request-Id of the last response, by
-    which the operator finds the request in the server's log; None without a response.
+    coins at most once. `server_request_id` is a header X-Request-Id, by which the operator finds
+    the request in the server's log: if the outcome is unknown, that of the first response that left
+    it unknown; otherwise, or if that response had none, that of the last response. None if no
+    response had the header.
     """
 
     outcome_unknown: bool = False
@@ -33,7 +35,8 @@ class OperationRefused(ApiError):
     `parameter`, `reason` and `limits` come from the header X-Error: the API's name of the wrong
     parameter (or another part of the request), the error reason, and the limits in its message,
     such as {"max": "32"}. `reason` is a plain str if a newer server added it. Without the header,
-    `parameter` and `reason` are None.
+    `parameter` and `reason` are None. `retry_after_s` is the number of seconds to wait before a
+    retry, from the header Retry-After, or None.
     """
 
     code: str
@@ -47,12 +50,14 @@ class OperationRefused(ApiError):
         status: int = 200,
         error_header: str = "",
         outcome_unknown: bool = False,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(code)
         self.code = code
         self.status = status
         self.parameter, self.reason, self.limits = _parse_error_header(error_header)
         self.outcome_unknown = outcome_unknown
+        self.retry_after_s = retry_after_s
 
     def explain(self, *, chinese: bool = False) -> str:
         """Return the parameter's name and the error message, in English or Chinese.
@@ -76,12 +81,14 @@ class OperationRefused(ApiError):
 class ServerUnavailable(OperationRefused):
     """The server cannot process the request now (503).
 
-    `retry_request_id` is the `request_id` for a retry, from the header X-Retry-Request-Id. It is
-    None for all operations except refills and gifts.
+    Without the header Retry-After, `retry_after_s` is 1. `retry_request_id` is the `request_id` for
+    a retry, from the header X-Retry-Request-Id. It is None for all operations except refills and
+    gifts.
     """
 
     meaning = "the server cannot process the request now"
     chinese_meaning = "服务器暂时无法处理请求"
+    retry_after_s: float
 
     def __init__(
         self,
@@ -93,9 +100,12 @@ class ServerUnavailable(OperationRefused):
         retry_request_id: str | None = None,
     ) -> None:
         super().__init__(
-            code, status=503, error_header=error_header, outcome_unknown=outcome_unknown
+            code,
+            status=503,
+            error_header=error_header,
+            outcome_unknown=outcome_unknown,
+            retry_after_s=retry_after_s,
         )
-        self.retry_after_s = retry_after_s
         self.retry_request_id = retry_request_id
 
 

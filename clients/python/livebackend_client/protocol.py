@@ -4,6 +4,7 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar, cast
@@ -19,11 +20,13 @@ from livebackend_client.errors import (
     ServerUnavailable,
 )
 from livebackend_client.json_reader import UnexpectedValue, parse_json, read, read_fields
-from livebackend_client.refusals import REFUSALS
+from livebackend_client.result_exceptions import RESULT_EXCEPTIONS
 
 T = TypeVar("T")
 # A path, or a seekable file object that is open for reading bytes.
 File = str | os.PathLike[str] | BinaryIO
+# The name and the content of a file.
+FileContent = tuple[str, bytes]
 
 _OK = "0000"
 _RETRY_WAIT_S = 0.2
@@ -56,8 +59,8 @@ class Operation(Generic[T]):
     idempotent: bool = False
     # If the first request was executed, the server rejects a retry with this error reason.
     already_done_reason: ErrorReason | None = None
-    # Whether the operation has the parameter `requestId`. If the caller passes none, the client
-    # creates a value.
+    # Whether the operation has the parameter `requestId`. If the caller passes none or an empty
+    # one, the client creates a value.
     has_request_id: bool = False
 
 
@@ -68,7 +71,7 @@ class Request:
     path: str
     # Values can be secret, so repr() omits them.
     fields: Mapping[str, str] = field(repr=False)
-    files: Mapping[str, tuple[str, bytes]] = field(repr=False)
+    files: Mapping[str, FileContent] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +97,37 @@ def call_steps(
 ) -> Steps[T]:
     """Yield the steps of a call, and receive their outcomes; return the message of the response.
 
+    `parameters` are those that `read_files` returns. Throw an exception that ends a step, such as
+    CancelledError, into the generator: it adds the idempotency key as a note, and raises it again.
+
     Raises OperationRefused if the server rejects the request, ServerUnavailable if the server
     cannot process it now, and InvalidResponse if there is no valid response. If `outcome_unknown`
-    of the error is true, retry with the error's `request_id`.
+    of the error is true, retry with the error's `request_id`. Raises ValueError for a text that is
+    not valid Unicode.
     """
     request = _request(operation, parameters, token)
+    request_id = request.fields.get("requestId")
     attempts = max_attempts if operation.idempotent or operation.has_request_id else 1
     try:
         return (yield from _attempts(operation, request, attempts, max_retry_wait_s))
     except ApiError as error:
-        error.request_id = request.fields.get("requestId")
+        error.request_id = request_id
         raise
+    except BaseException as error:
+        # The call was cancelled or interrupted, so its outcome is unknown.
+        if request_id is not None:
+            error.add_note(f"request_id {request_id}")
+        raise
+
+
+def read_files(operation: Operation[Any], parameters: Mapping[str, object]) -> Mapping[str, object]:
+    """Replace the files in the parameters by their names and contents; this blocks."""
+    contents = {
+        name: _read_file(cast(File, parameters[name]))
+        for name in operation.file_parameters
+        if parameters.get(name) is not None
+    }
+    return {**parameters, **contents}
 
 
 def _request(
@@ -116,20 +139,30 @@ def _request(
     if operation.requires_login and token is not None:
         values["token"] = token
     if operation.has_request_id:
-        values.setdefault("requestId", uuid.uuid4().hex)
+        # The server treats an empty parameter as absent, so an empty key protects no retry.
+        values["requestId"] = values.get("requestId") or uuid.uuid4().hex
     files = {
-        name: _read_file(cast(File, values.pop(name)))
+        name: cast(FileContent, values.pop(name))
         for name in operation.file_parameters
         if name in values
     }
-    return Request(operation.path, {name: str(value) for name, value in values.items()}, files)
+    return Request(operation.path, {name: _text(name, values[name]) for name in values}, files)
 
 
-def _read_file(file: File) -> tuple[str, bytes]:
-    """Return the name and the content of a file."""
+def _text(name: str, value: object) -> str:
+    text = str(value)
+    with suppress(UnicodeEncodeError):
+        text.encode()
+        return text
+    # Raised here, because the suppressed exception has the whole text, which can be secret.
+    raise ValueError(f"{name} is not valid Unicode")
+
+
+def _read_file(file: File) -> FileContent:
     if isinstance(file, str | os.PathLike):
         path = Path(file)
-        return path.name, path.read_bytes()
+        # A file name can have bytes that are not valid Unicode.
+        return path.name.encode(errors="replace").decode(), path.read_bytes()
     file.seek(0)
     return "upload", file.read()
 
@@ -139,6 +172,9 @@ def _attempts(
 ) -> Steps[T]:
     """Send a request until the server executes or rejects it, at most `max_attempts` times."""
     is_outcome_unknown = False
+    # X-Request-Id of the first attempt that left the outcome unknown, and of the last response.
+    unknown_attempt_id: str | None = None
+    last_id: str | None = None
     remaining_attempts = max_attempts
     while True:
         remaining_attempts -= 1
@@ -148,10 +184,14 @@ def _attempts(
         except ApiError as error:
             if is_outcome_unknown and _shows_executed(operation, error):
                 return cast(T, None)  # such operations have no message
+            last_id = error.server_request_id or last_id
+            if error.outcome_unknown:
+                unknown_attempt_id = unknown_attempt_id or error.server_request_id
             is_outcome_unknown = error.outcome_unknown or (
                 is_outcome_unknown and not _shows_not_executed(error)
             )
             error.outcome_unknown = is_outcome_unknown
+            error.server_request_id = (is_outcome_unknown and unknown_attempt_id) or last_id
             wait_s = _retry_after_s(operation, error)
             if wait_s is None or remaining_attempts <= 0:
                 raise
@@ -176,13 +216,13 @@ def _retry_after_s(operation: Operation[Any], error: ApiError) -> float | None:
     """Return the seconds to wait before a retry; None if a retry cannot help."""
     if isinstance(error, ServerUnavailable):
         return error.retry_after_s
-    if isinstance(error, InvalidResponse):
-        return _RETRY_WAIT_S
-    if isinstance(error, OperationRefused) and operation.has_request_id:
-        # With LEDGER_BUSY, the request left the queue before the ledger processed it.
-        is_temporary = error.status >= 500 or error.reason == ErrorReason.LEDGER_BUSY
-        return _RETRY_WAIT_S if is_temporary else None
-    return None
+    if not isinstance(error, OperationRefused):
+        return _RETRY_WAIT_S  # no response, or an invalid one
+    # With LEDGER_BUSY, the request left the queue before the ledger processed it.
+    is_temporary = error.status >= 500 or error.reason == ErrorReason.LEDGER_BUSY
+    if not (is_temporary and operation.has_request_id):
+        return None
+    return _RETRY_WAIT_S if error.retry_after_s is None else error.retry_after_s
 
 
 def _read_outcome(operation: Operation[T], outcome: Outcome) -> T:
@@ -209,7 +249,7 @@ def _read_response(operation: Operation[T], response: httpx.Response) -> T:
         raise InvalidResponse(
             f"the response is not from this API (HTTP status {response.status_code}): {error}"
         ) from error
-    raise _refusal(code, response)
+    raise _result_exception(code, response)
 
 
 def _read_result_code(body: object) -> str:
@@ -231,18 +271,22 @@ def _read_message(operation: Operation[T], body: object) -> T:
     return cast(T, message)
 
 
-def _refusal(code: str, response: httpx.Response) -> OperationRefused:
+def _result_exception(code: str, response: httpx.Response) -> OperationRefused:
     headers, status = response.headers, response.status_code
-    error_header = headers.get("X-Error", "")
+    error_header, retry_after = headers.get("X-Error", ""), headers.get("Retry-After", "")
+    retry_after_s = float(retry_after) if retry_after.isdecimal() else None
     if status != httpx.codes.SERVICE_UNAVAILABLE:
-        return REFUSALS.get(code, OperationRefused)(
-            code, status=status, error_header=error_header, outcome_unknown=status >= 500
+        return RESULT_EXCEPTIONS.get(code, OperationRefused)(
+            code,
+            status=status,
+            error_header=error_header,
+            outcome_unknown=status >= 500,
+            retry_after_s=retry_after_s,
         )
-    retry_after = headers.get("Retry-After", "")
     return ServerUnavailable(
         code,
         error_header=error_header,
         outcome_unknown=headers.get("X-Request-Outcome") == "unknown",
-        retry_after_s=float(retry_after) if retry_after.isdecimal() else 1.0,
+        retry_after_s=1.0 if retry_after_s is None else retry_after_s,
         retry_request_id=headers.get("X-Retry-Request-Id"),
     )

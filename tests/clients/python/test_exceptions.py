@@ -19,7 +19,7 @@ from livebackend_client import (
     TokenExpired,
     UnknownError,
 )
-from livebackend_client.refusals import REFUSALS
+from livebackend_client.result_exceptions import RESULT_EXCEPTIONS
 from tests.clients.python.scripted_server import TOKEN, ScriptedServer
 from tests.support.markdown import DOCS, Page
 
@@ -83,6 +83,19 @@ def test_exception_has_parameter_reason_and_limits(server: ScriptedServer, clien
     assert (error.parameter, error.limits) == ("nickname", {"max": "32"})
     assert str(error) == "0006 unknown error: nickname has more than 32 characters"
     assert error.explain(chinese=True) == "nickname：超过 32 个字符"
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [({"Retry_After": "60"}, 60), ({}, None), ({"Retry_After": "tomorrow"}, None)],
+)
+def test_exception_of_a_rate_limit_has_the_seconds_until_a_retry(
+    headers: dict[str, str], wait_s: float | None, server: ScriptedServer, client: Any
+) -> None:
+    x_error = "userId; reason=rate_limited"
+    error = raised_error(server, client, b'{"result":"0005"}', X_Error=x_error, **headers)
+    assert isinstance(error, OperationRefused)
+    assert (error.reason, error.retry_after_s) == (ErrorReason.RATE_LIMITED, wait_s)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +167,7 @@ def test_exception_contains_no_secret(response: Any, server: ScriptedServer, cli
     "error",
     [
         CoinsNotUpdated("0013", error_header="value; reason=insufficient_coins"),
+        CoinsNotUpdated("0013", error_header="request; reason=rate_limited", retry_after_s=60),
         ServerUnavailable("0013", retry_after_s=3, retry_request_id="a", outcome_unknown=True),
         InvalidResponse("it is not JSON"),
     ],
@@ -167,5 +181,5 @@ def test_exception_can_be_pickled(error: ApiError) -> None:
 
 def test_documentation_has_the_exception_of_each_result_code() -> None:
     text = Page(DOCS / "clients.md").text
-    for code, refusal in REFUSALS.items():
-        assert f"| {code} | `{refusal.__name__}` |" in text
+    for code, exception in RESULT_EXCEPTIONS.items():
+        assert f"| {code} | `{exception.__name__}` |" in text

@@ -1,9 +1,11 @@
 """Tests of the methods: their signatures, and the forms that they send."""
 
+import asyncio
 import inspect
 from email import message_from_bytes
 from io import BytesIO
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
@@ -21,6 +23,7 @@ from tests.clients.python.scripted_server import (
 from tools.generate_client import declared_operations
 
 OPERATIONS = {operation.name: operation for operation in declared_operations()}
+API_NAMES = {"user_id": "userId"}
 
 
 def test_both_clients_have_the_same_methods_with_the_same_signatures() -> None:
@@ -65,6 +68,79 @@ def test_text_is_sent_in_utf_8(server: ScriptedServer, client: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["user_id", "password", "nickname"])
+def test_text_that_is_not_valid_unicode_raises_value_error_without_the_text(
+    name: str, server: ScriptedServer, client: Any
+) -> None:
+    arguments = {"user_id": "13800000001", "password": "harbour-42", name: "harbour-42\ud800"}
+    with pytest.raises(ValueError, match="is not valid Unicode") as raised:
+        client.register(**arguments)
+    error = raised.value
+    assert type(error) is ValueError
+    assert error.args == (f"{API_NAMES.get(name, name)} is not valid Unicode",)
+    assert (error.__cause__, error.__context__) == (None, None)
+    assert server.received == []
+
+
+def test_login_token_that_is_not_valid_unicode_raises_value_error(server: ScriptedServer) -> None:
+    with (
+        client_of(server, Client, token="\udcff") as client,
+        pytest.raises(ValueError, match="token is not valid Unicode"),
+    ):
+        client.balance()
+
+
+class PictureServer(ScriptedServer):
+    """A server that accepts uploads and records the parts of their forms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[Any] = []
+
+    def respond(self, request: httpx.Request) -> httpx.Response:
+        content_type = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n"
+        self.parts += message_from_bytes(content_type.encode() + request.content).get_payload()
+        return httpx.Response(200, json={"result": "0000", "message": "/pictures/1.png"})
+
+
+@pytest.mark.parametrize("client_type", CLIENT_TYPES)
+def test_file_whose_name_is_not_valid_unicode_is_sent(client_type: Any, tmp_path: Path) -> None:
+    picture = tmp_path / "\udcff.png"
+    picture.write_bytes(b"a picture")
+    server = PictureServer()
+    with client_of(server, client_type) as client:
+        client.upload(img=picture)
+    (part,) = server.parts
+    assert part.get_filename() == "?.png"
+
+
+class SlowFile(BytesIO):
+    """A file whose content is available after an event."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.is_available = Event()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        assert self.is_available.wait(10)
+        return super().read(size)
+
+
+def test_asynchronous_upload_does_not_block_the_event_loop_while_it_reads_the_file() -> None:
+    file = SlowFile(b"a picture")
+    transport = httpx.MockTransport(PictureServer().respond)
+
+    async def upload() -> str:
+        async with httpx.AsyncClient(transport=transport) as http_client:
+            client = AsyncClient("http://a.example", http_client=http_client)
+            task = asyncio.create_task(client.upload(img=file))
+            await asyncio.sleep(0)  # the task starts to read
+            file.is_available.set()
+            return await task
+
+    assert asyncio.run(upload()) == "/pictures/1.png"
+
+
 @pytest.mark.parametrize("client_type", CLIENT_TYPES)
 @pytest.mark.parametrize("is_path", [True, False])
 def test_upload_sends_a_path_or_an_open_file(
@@ -72,20 +148,12 @@ def test_upload_sends_a_path_or_an_open_file(
 ) -> None:
     picture = tmp_path / "我.png"
     picture.write_bytes(b"a\r\npicture")
-    received: list[Any] = []
-
-    def respond(request: httpx.Request) -> httpx.Response:
-        content_type = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n"
-        received.append(message_from_bytes(content_type.encode() + request.content).get_payload())
-        return httpx.Response(200, json={"result": "0000", "message": "/pictures/1.png"})
-
-    server = ScriptedServer()
-    server.respond = respond  # type: ignore[method-assign]
+    server = PictureServer()
     open_file = BytesIO(b"a\r\npicture")
     open_file.read()  # the client reads the file from the start
     with client_of(server, client_type) as client:
         assert client.upload(img=picture if is_path else open_file) == "/pictures/1.png"
-    ((part,),) = received
+    (part,) = server.parts
     assert part.get_param("name", header="Content-Disposition") == "img"
     assert part.get_payload(decode=True) == b"a\r\npicture"
 

@@ -1,6 +1,7 @@
 """Tests of the retries of a call, and of the outcome that its exception shows."""
 
 import asyncio
+import re
 import time
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from livebackend_client import (
     ApiError,
+    ConnectionFailed,
     InvalidResponse,
     OperationRefused,
     ServerUnavailable,
@@ -36,6 +38,11 @@ TOKEN_EXPIRED: PreparedResponse = (
     200,
     b'{"result":"0011","message":null}',
     {"X-Error": "token; reason=token_expired"},
+)
+INSUFFICIENT_COINS: PreparedResponse = (
+    200,
+    BODY_0013,
+    {"X-Error": "value; reason=insufficient_coins"},
 )
 NOT_FRIENDS: PreparedResponse = (
     200,
@@ -135,6 +142,49 @@ def test_outcome_is_known_if_the_outcome_of_each_attempt_is_known(
     assert not raised.value.outcome_unknown
 
 
+@pytest.mark.parametrize("request_id", [None, ""])
+def test_gift_without_a_request_id_or_with_an_empty_one_gets_a_generated_one(
+    request_id: str | None, server: ScriptedServer, client: Any
+) -> None:
+    server.responses = [None] * 3
+    with pytest.raises(ConnectionFailed) as raised:
+        client.send_gift(**GIFT, request_id=request_id)
+    assert re.fullmatch("[0-9a-f]{32}", raised.value.request_id or "")
+    assert [request["requestId"] for request in server.received] == [raised.value.request_id] * 3
+
+
+def with_id(response: PreparedResponse, server_request_id: str) -> PreparedResponse:
+    status, content, headers = response
+    return status, content, {**headers, "X-Request-Id": server_request_id}
+
+
+@pytest.mark.parametrize(
+    ("responses", "server_request_id"),
+    [
+        ([with_id(UNKNOWN_OUTCOME, "a"), None, None], "a"),
+        ([with_id(UNAVAILABLE, "a"), with_id(UNKNOWN_OUTCOME, "b"), None], "b"),
+        ([with_id(UNKNOWN_OUTCOME, "a"), with_id(UNKNOWN_OUTCOME, "b"), None], "a"),
+        ([None, with_id(UNKNOWN_OUTCOME, "b"), with_id(LEDGER_BUSY, "c")], "b"),
+        ([with_id(UNKNOWN_OUTCOME, "a"), with_id(RATE_LIMITED, "b")], "a"),
+        ([None, with_id(RATE_LIMITED, "b")], "b"),
+        ([with_id(UNAVAILABLE, "a"), None, None], "a"),
+        ([with_id(UNKNOWN_OUTCOME, "a"), with_id(INSUFFICIENT_COINS, "b")], "b"),
+        ([with_id(UNAVAILABLE, "a"), with_id(UNAVAILABLE, "b"), UNAVAILABLE], "b"),
+    ],
+)
+def test_exception_has_the_server_request_id_of_the_attempt_with_the_unknown_outcome(
+    responses: list[PreparedResponse | None],
+    server_request_id: str,
+    server: ScriptedServer,
+    client: Any,
+) -> None:
+    server.responses = responses[:]
+    with pytest.raises(ApiError) as raised:
+        client.send_gift(**GIFT)
+    assert raised.value.server_request_id == server_request_id
+    assert len(server.received) == len(responses)
+
+
 def test_gift_that_timed_out_in_the_queue_is_retried(server: ScriptedServer, client: Any) -> None:
     server.responses = [UNKNOWN_OUTCOME, LEDGER_BUSY, OK]
     client.send_gift(**GIFT)
@@ -196,9 +246,10 @@ def test_operation_that_is_not_idempotent_is_sent_once(
     assert len(server.received) == 1
 
 
+@pytest.mark.parametrize("response", [UNAVAILABLE, LEDGER_BUSY])
 @pytest.mark.parametrize("client_type", CLIENT_TYPES)
 def test_client_waits_for_retry_after_up_to_its_limit(
-    client_type: Any, monkeypatch: pytest.MonkeyPatch
+    client_type: Any, response: PreparedResponse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits_s = []
 
@@ -207,9 +258,11 @@ def test_client_waits_for_retry_after_up_to_its_limit(
 
     monkeypatch.setattr(time, "sleep", waits_s.append)
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    server = ScriptedServer(UNAVAILABLE, (*UNAVAILABLE[:2], {"Retry-After": "60"}), OK)
+    status, content, headers = response
+    responses = [(status, content, {**headers, "Retry-After": wait}) for wait in ("1", "60")]
+    server = ScriptedServer(*responses, OK)
     with client_of(server, client_type, max_retry_wait_s=5) as client:
-        client.leave()
+        client.send_gift(**GIFT)
     assert waits_s == [1, 5]
 
 

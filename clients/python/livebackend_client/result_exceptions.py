@@ -109,9 +109,9 @@ class CoinsNotUpdated(OperationRefused):
     chinese_meaning = "数据库更新错误"
 
 
-REFUSALS: Mapping[str, type[OperationRefused]] = {
-    refusal.code: refusal
-    for refusal in (
+RESULT_EXCEPTIONS: Mapping[str, type[OperationRefused]] = {
+    exception.code: exception
+    for exception in (
         PhoneTaken,
         OtherError,
         InvalidRequest,

@@ -1,4 +1,4 @@
-"""Source of refusals.py: an exception for each result code."""
+"""Source of result_exceptions.py: an exception for each result code."""
 
 from livebackend.api.result_codes import ResultCode
 from tools.client_generator.source_text import docstring
@@ -15,12 +15,12 @@ def source() -> str:
     """Return the source text of the exceptions, and of a table by result code."""
     results = [result for result in ResultCode if result is not ResultCode.OK]
     names = ", ".join(map(exception_name, results))
-    table = f"{{refusal.code: refusal for refusal in ({names},)}}"
+    table = f"{{exception.code: exception for exception in ({names},)}}"
     return "\n".join(
         [
             _HEADER,
             *map(_exception_source, results),
-            f"REFUSALS: Mapping[str, type[OperationRefused]] = {table}",
+            f"RESULT_EXCEPTIONS: Mapping[str, type[OperationRefused]] = {table}",
         ]
     )
 
