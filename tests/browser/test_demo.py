@@ -165,11 +165,11 @@ def test_demo_users_can_befriend_go_live_and_send_gifts(
 
     # The server refuses a second rocket, because Ben has too few coins.
     ben.activate(rocket)
-    refusal = ben.phone.locator(".notice.bad")
-    expect(refusal).to_contain_text("0013")
-    expect(refusal.get_by_text(REASONS[language], exact=True)).to_be_visible()
+    error = ben.phone.locator(".notice.bad .error-view")
+    expect(error).to_contain_text("0013")
+    expect(error.get_by_text(REASONS[language], exact=True)).to_be_visible()
     check_accessibility(page)
-    check_refusal_follows_the_language(page, refusal, language)
+    check_error_follows_the_language(page, error, language)
 
     check_call_log(page, publish_key)
     ben.show_phone()
@@ -188,11 +188,11 @@ def test_demo_users_can_befriend_go_live_and_send_gifts(
     expect(ben.phone.locator(".person")).to_have_count(0)
 
 
-def check_refusal_follows_the_language(page: Page, refusal: Locator, language: str) -> None:
+def check_error_follows_the_language(page: Page, error: Locator, language: str) -> None:
     other_language = {"en": "zh", "zh": "en"}[language]
     page.locator("#language").click()
-    expect(refusal.get_by_text(REASONS[other_language], exact=True)).to_be_visible()
-    expect(refusal.get_by_text(REASONS[language], exact=True)).to_be_hidden()
+    expect(error.get_by_text(REASONS[other_language], exact=True)).to_be_visible()
+    expect(error.get_by_text(REASONS[language], exact=True)).to_be_hidden()
     page.locator("#language").click()
 
 
@@ -265,7 +265,7 @@ def test_demo_keeps_both_phones_after_a_reload(page: Page, language: str) -> Non
     assert page.locator(".number").all_inner_texts() == numbers
     expect(ann.phone.locator(".copied code").nth(1)).to_have_text(stream_key)
 
-    # An expired token leads to the login screen; a refusal of another request does not.
+    # An expired token leads to the login screen; another error does not.
     expire_login_tokens(page, number=numbers[0])
     page.reload()
     wait_until_ready(page)

@@ -3,7 +3,7 @@
 import { element } from "../shared/dom.js";
 import { bilingual, localize } from "../shared/language.js";
 import { maskParameter, maskResponse } from "../shared/secrets.js";
-import { reasonMessage, resultCode } from "./refusal.js";
+import { reasonMessage, resultCode } from "./error-view.js";
 
 const MAX_ENTRIES = 80;
 

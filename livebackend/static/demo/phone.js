@@ -5,11 +5,11 @@ import { element } from "../shared/dom.js";
 import { bilingual, localize } from "../shared/language.js";
 import { avatar } from "./avatar.js";
 import { coinsTab } from "./coins.js";
+import { errorReason, errorView, resultCode } from "./error-view.js";
 import { focusHeading, keepFocus } from "./focus.js";
 import { friendsTab } from "./friends.js";
 import { liveTab } from "./live.js";
 import { messagesTab } from "./messages.js";
-import { errorReason, refusalView, resultCode } from "./refusal.js";
 import { logInScreen, phoneNumberScreen } from "./registration.js";
 
 const EXTENSIONS = (document.documentElement.dataset.extensions ?? "").split(" ");
@@ -92,7 +92,7 @@ export class Phone {
         "div",
         {},
         element("strong", {}, bilingual("You were logged out. Log in again.", "登录已失效，请重新登录。")),
-        refusalView(response),
+        errorView(response),
       ),
       "bad",
     );
@@ -119,7 +119,7 @@ export class Phone {
     } else if (token && token === this.token && TOKEN_ERRORS.includes(result)) {
       this.#logOut(response);
     } else {
-      this.notify(refusalView(response), "bad");
+      this.notify(errorView(response), "bad");
     }
     return { message: null, ...response.body, result, reason };
   }

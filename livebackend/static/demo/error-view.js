@@ -16,13 +16,13 @@ export const errorReason = ({ headers }) => /reason=(\w+)/.exec(headers.get("X-E
 export const resultCode = ({ status, body }) => body?.result ?? `HTTP ${status}`;
 
 /** The reason, the time until a retry, and the result code with its description. */
-export function refusalView(response) {
+export function errorView(response) {
   const code = resultCode(response);
   const description = results[code];
   const [seconds] = /^[0-9]+$/.exec(response.headers.get("Retry-After") ?? "") ?? [];
   return element(
     "div",
-    { class: "refusal" },
+    { class: "error-view" },
     element("p", {}, reasonMessage(response) ?? bilingual("The server refused the request.", "服务器拒绝了请求。")),
     seconds ? element("p", {}, bilingual(`Try again in ${seconds} s.`, `请在 ${seconds} 秒后重试。`)) : null,
     element(
