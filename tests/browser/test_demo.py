@@ -41,6 +41,14 @@ HEADINGS = {
         "log in": "登录",
     },
 }  # fmt: skip
+DISABLE_STORAGE = """
+for (const name of ["localStorage", "sessionStorage"]) {
+  Object.defineProperty(window, name, {
+    get() { throw new DOMException("disabled", "SecurityError"); },
+  });
+}
+"""
+MARKUP = "<img src=x onerror=alert(1)>"
 REASONS = {"en": "value exceeds the balance", "zh": "value：金币不足"}
 
 
@@ -220,8 +228,7 @@ def check_call_log(page: Page, publish_key: str) -> None:
     assert "password=…" in shown
     assert "code_v=…\ncode=…" in shown
     assert '{"result":"0000","message":"…"}' in shown
-    stored = json.loads(page.evaluate("sessionStorage.getItem('livebackend.demo')"))
-    tokens = [phone["token"] for phone in stored["phones"].values()]
+    tokens = [phone["token"] for phone in stored_phones(page).values()]
     for secret in (PASSWORD, publish_key, *tokens):
         assert secret
         assert secret not in shown
@@ -230,7 +237,10 @@ def check_call_log(page: Page, publish_key: str) -> None:
 @pytest.mark.parametrize("size", ["desk"])
 @pytest.mark.parametrize("language", ["en"])
 @pytest.mark.parametrize("color_scheme", ["dark"])
-def test_demo_is_accessible_in_dark_mode(page: Page, language: str) -> None:
+def test_demo_is_accessible_in_dark_mode_and_works_without_storage(
+    page: Page, language: str
+) -> None:
+    page.add_init_script(DISABLE_STORAGE)
     ann, _ = open_demo(page, language)
     ann.register()
     ann.phone.locator("[name=search]").fill("12")
@@ -281,22 +291,89 @@ def test_demo_keeps_both_phones_after_a_reload(page: Page, language: str) -> Non
     ann.expect_focus_on_heading("number")
     ann.press("account")
     ann.expect_focus_on_heading("log in")
-    ann.press("log in")
-    ann.expect_focus_on_heading("friends")
+    check_invalid_token_ends_the_login(page, ann)
+    check_login_leaves_the_focus_on_the_other_phone(page, ann, ben)
     expect(notice).to_have_count(0)
+    check_logged_out_phone_forgets_the_stream(page, ann, ben)
 
     page.get_by_role("button", name="Start over").click()
     ann.expect_focus_on_heading("number")
     assert ann.phone.locator("[name=number]").input_value() not in numbers
     assert page.locator(".call-log li").count() == 0
+    assert [phone["token"] for phone in stored_phones(page).values()] == ["", ""]
+
+
+def check_invalid_token_ends_the_login(page: Page, ann: DemoUser) -> None:
+    """Check that the login screen stays, if the server refuses the token of a new login."""
+    body = {"result": "0000", "message": "invalid-token"}
+    page.route("**/log", lambda route: route.fulfill(json=body), times=1)
+    ann.press("log in")
+    expect(ann.phone.locator(".notice.bad")).to_contain_text("0012")
+    ann.expect_focus_on_heading("log in")
+    expect(ann.phone.locator(".tabs")).to_have_count(0)
+
+
+def check_login_leaves_the_focus_on_the_other_phone(
+    page: Page, ann: DemoUser, ben: DemoUser
+) -> None:
+    ben.open_tab("friends")
+    held = hold_requests(page, "**/log")
+    with page.expect_request("**/log"):
+        ann.phone.locator("[name=password]").press("Enter")
+    search = ben.phone.locator("[name=search]")
+    search.fill("")
+    search.press_sequentially("139")
+    held[0].continue_()
+    expect(ann.phone.get_by_role("heading", name="Friends")).to_be_visible()
+    expect(ann.phone.locator(".number")).not_to_be_empty()
+    page.keyboard.type("42")
+    expect(search).to_have_value("13942")
+    page.unroute("**/log")
+
+
+def check_logged_out_phone_forgets_the_stream(page: Page, ann: DemoUser, ben: DemoUser) -> None:
+    """Check that a response after the end of the login does not show or store the stream key."""
+    held = hold_requests(page, "**/room", "heartbeat=1")
+    ann.open_tab("live")
+    with page.expect_request(lambda request: "heartbeat=1" in (request.post_data or "")):
+        ann.phone.locator("[name=title]").press("Enter")
+    # A refresh logs Ann out before the response to the heartbeat arrives.
+    expire_login_tokens(page, ann.phone.locator(".number").inner_text())
+    ben.open_tab("coins")
+    ben.activate(ben.phone.get_by_role("button", name="¥10", exact=True))
+    expect(ann.phone.get_by_role("heading", name="Log in")).to_be_visible()
+    with page.expect_response(lambda response: response.url.endswith("/room")):
+        held[0].continue_()
+    expect(page.locator(".call-log summary", has_text="/room heartbeat")).to_have_count(1)
+    assert stored_phones(page)["a"]["live"] is None
+    expect(ann.phone.get_by_role("heading", name="Log in")).to_be_visible()
+    page.unroute("**/room")
+    page.unroute("**/list")
+
+
+def hold_requests(page: Page, path: str, field: str = "") -> list[Route]:
+    """Hold the requests of a path whose form contains the field; the caller continues them."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if field in (route.request.post_data or ""):
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route(path, hold)
+    return held
+
+
+def stored_phones(page: Page) -> dict[str, Any]:
     stored = json.loads(page.evaluate("sessionStorage.getItem('livebackend.demo')"))
-    assert [phone["token"] for phone in stored["phones"].values()] == ["", ""]
+    return dict(stored["phones"])
 
 
 def expire_login_tokens(page: Page, number: str) -> None:
     """Let the server respond to the lists of one user as after the expiry of the token."""
-    stored = json.loads(page.evaluate("sessionStorage.getItem('livebackend.demo')"))
-    [token] = [phone["token"] for phone in stored["phones"].values() if phone["number"] == number]
+    phones = stored_phones(page).values()
+    [token] = [phone["token"] for phone in phones if phone["number"] == number]
 
     def respond(route: Route) -> None:
         if token in (route.request.post_data or ""):
@@ -400,7 +477,9 @@ two-seconds.ts
 
 @pytest.mark.parametrize("size", ["desk"])
 @pytest.mark.parametrize("language", ["en"])
-def test_demo_plays_a_stream(page: Page, server: Server, language: str) -> None:
+def test_demo_plays_a_stream_with_markup_in_its_title(
+    page: Page, server: Server, language: str
+) -> None:
     """The test replaces the play URL in the /list response by that of a local video."""
     playlist_url = f"{server.address}/media/stream.m3u8"
 
@@ -420,8 +499,10 @@ def test_demo_plays_a_stream(page: Page, server: Server, language: str) -> None:
         user.register()
     befriend(ann, ben)
     ann.open_tab("live")
+    ann.phone.locator("[name=title]").fill(MARKUP)
     ann.press("go")
     ben.press("watch")
+    expect(ben.phone.get_by_role("heading", name=MARKUP, exact=True)).to_be_focused()
     video = ben.phone.locator("video")
     for _ in range(100):
         if video.evaluate("video => video.currentTime") > 0.5:

@@ -3,7 +3,7 @@
 import { element } from "../shared/dom.js";
 import { bilingual, localize, startSwitches } from "../shared/language.js";
 import { CallLog } from "./call-log.js";
-import { focusHeading } from "./focus.js";
+import { moveFocusToHeading } from "./focus.js";
 import { Phone } from "./phone.js";
 import { forgetSession, storedSession, storeSession } from "./session.js";
 
@@ -69,7 +69,7 @@ class Demo {
     forgetSession();
     this.callLog.clear();
     this.#open(storedSession());
-    focusHeading(this.phones[0].node);
+    moveFocusToHeading(this.phones[0].node);
   }
 }
 

@@ -2,6 +2,7 @@
 
 import { element } from "../shared/dom.js";
 import { keepFocus } from "./focus.js";
+import { untilLoginEnds } from "./login.js";
 
 let count = 0;
 
@@ -36,13 +37,13 @@ export function button(cssClass, label, action) {
   return node;
 }
 
-/** Runs the action of a button, unless it runs already. */
+/** Runs the action of a button until the login ends, unless it runs already. */
 async function runOnce(node, action) {
   // Not `disabled`: a disabled button loses the focus.
   if (node.hasAttribute("aria-disabled")) return;
   node.setAttribute("aria-disabled", "true");
   try {
-    await keepFocus(node.closest(".phone"), action);
+    await keepFocus(node.closest(".phone"), () => untilLoginEnds(action));
   } finally {
     node.removeAttribute("aria-disabled");
   }

@@ -9,6 +9,7 @@ import { errorReason, errorView, resultCode } from "./error-view.js";
 import { focusHeading, keepFocus } from "./focus.js";
 import { friendsTab } from "./friends.js";
 import { liveTab } from "./live.js";
+import { LoginEnded, untilLoginEnds } from "./login.js";
 import { messagesTab } from "./messages.js";
 import { logInScreen, phoneNumberScreen } from "./registration.js";
 
@@ -56,7 +57,7 @@ export class Phone {
   /** Shows the first screen, or the tabs if the user was logged in. */
   start() {
     if (this.token) {
-      this.showApp({ focus: false });
+      untilLoginEnds(() => this.showApp({ focus: false }));
     } else {
       this.showProfile();
       this.showScreen(phoneNumberScreen(this), { focus: false });
@@ -83,7 +84,8 @@ export class Phone {
 
   /** Shows the login screen, because the server does not accept the login token. */
   #logOut(response) {
-    Object.assign(this, { token: "", tab: "friends", live: null, tabs: null });
+    const profile = { nickname: this.english, headImage: null };
+    Object.assign(this, { token: "", profile, tab: "friends", live: null, coins: 0, tabs: null });
     this.save();
     this.showProfile();
     this.showScreen(logInScreen(this), { focus: this.node.contains(document.activeElement) });
@@ -98,7 +100,10 @@ export class Phone {
     );
   }
 
-  /** Sends a request, logs it, shows errors; resolves to the body and the error reason. */
+  /**
+   * Sends a request, logs it, shows errors; resolves to the body and the error reason.
+   * Throws LoginEnded if the response ends the login, or another one has ended it meanwhile.
+   */
   async request(path, fields, { quiet = false, operation = "" } = {}) {
     const { token } = this;
     const allFields = token ? { token, ...fields } : fields;
@@ -106,22 +111,29 @@ export class Phone {
     try {
       response = await sendRequest(path, allFields);
     } catch {
+      this.#checkLogin(token);
       this.notify(bilingual("The server cannot be reached.", "无法连接服务器。"), "bad");
       return { result: "", message: null, reason: "" };
     }
     const name = { english: this.english, chinese: this.chinese };
     const isExtension = EXTENSIONS.includes(operation);
     this.callLog.add({ side: this.side, name, path, fields: allFields, response, isExtension, quiet });
+    this.#checkLogin(token);
     const result = resultCode(response);
     const reason = errorReason(response);
     if (result === "0000") {
       if (!quiet) this.notify(null);
-    } else if (token && token === this.token && TOKEN_ERRORS.includes(result)) {
+    } else if (token && TOKEN_ERRORS.includes(result)) {
       this.#logOut(response);
+      throw new LoginEnded();
     } else {
       this.notify(errorView(response), "bad");
     }
     return { message: null, ...response.body, result, reason };
+  }
+
+  #checkLogin(token) {
+    if (token !== this.token) throw new LoginEnded();
   }
 
   /** Shows a notice at the top until the next one. */
@@ -179,20 +191,23 @@ export class Phone {
     if (!tabs) return;
     await keepFocus(this.node, async () => {
       for (const tab of Object.values(tabs)) {
-        // A token that expired meanwhile has closed the tabs.
-        if (this.tabs === tabs) await tab.refresh?.();
+        await tab.refresh?.();
       }
     });
   }
 
   /** Reloads both phones after a change. */
   async refreshBoth() {
-    await this.refresh();
-    await this.other.refresh();
+    try {
+      await this.refresh();
+    } finally {
+      await untilLoginEnds(() => this.other.refresh());
+    }
   }
 
   /** Shows a received gift; a real app learns of it by a push notification. */
   receiveGift(coins, english, chinese) {
+    if (!this.token) return;
     this.coins += coins;
     this.notify(bilingual(`You received a ${english}: ${coins} coins.`, `收到${chinese}：${coins} 金币。`), "good");
   }
