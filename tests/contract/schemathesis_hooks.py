@@ -80,9 +80,10 @@ def before_call(context: Any, case: Any, arguments: Any) -> None:
         case.body[operation["x-selector"]] = "1"
     if operation["operationId"] == "remove":
         USER.replace_offline()
-    # The parameter `token` of `send_code` is a phone number.
+    # The parameter `token` of `send_code` is a phone number. Some requests keep a random login
+    # token, which is invalid.
     token = case.body.get("token")
-    if isinstance(token, str) and not token.isdigit():
+    if isinstance(token, str) and not token.isdigit() and next(REQUEST_NUMBERS) % 5:
         case.body["token"] = USER.token
     if operation["operationId"] in ("send_code", "register"):
         phone = USER.unregistered_phone()
@@ -128,6 +129,7 @@ class EachOperationSucceeds:
             raise AssertionError(f"these operations never succeed: {sorted(failing)}")
 
 
+REQUEST_NUMBERS = count()
 USER = CurrentUser()
 schemathesis.hook(before_call)
 schemathesis.hook(after_call)
