@@ -2,13 +2,12 @@
 
 import { element } from "../shared/dom.js";
 import { bilingual, localize } from "../shared/language.js";
-import { copyButton } from "./copy-button.js";
+import { copyButton, tokenCopyButton } from "./copy-button.js";
 import { needsLogin } from "./document.js";
-import { curl, quoted } from "./snippet-curl.js";
+import { curl } from "./snippet-curl.js";
 import { python } from "./snippet-python.js";
 import { typescript } from "./snippet-typescript.js";
 import { snippetValues } from "./snippet-values.js";
-import { currentToken } from "./token.js";
 
 const LANGUAGES = { curl, Python: python, TypeScript: typescript };
 const redrawFunctions = [];
@@ -51,6 +50,6 @@ function tokenCommand() {
     "p",
     { class: "token-command" },
     element("span", {}, bilingual("First", "先执行"), " ", element("code", {}, "export TOKEN=…")),
-    copyButton(() => `export TOKEN=${currentToken() ? quoted(currentToken()) : "…"}`),
+    tokenCopyButton(),
   );
 }

@@ -2,14 +2,15 @@
 
 import { element } from "../shared/dom.js";
 import { bilingual, localize } from "../shared/language.js";
+import { responseFields } from "./field-table.js";
 import { searchField } from "./search.js";
 
 /** Shows the contents; `chapters` are the sections of the API with their operations. */
-export function showContents(chapters, tables) {
+export function showContents(openapi, chapters, tables) {
   const groups = [
     ...chapters.map(({ title, operations }) => ({
       title: bilingual(...title),
-      entries: operations.map((operation) => operationEntry(operation, tables)),
+      entries: operations.map((operation) => operationEntry(openapi, operation, tables)),
     })),
     {
       title: bilingual("More about the API", "其他说明"),
@@ -29,15 +30,18 @@ export function showContents(chapters, tables) {
   markVisible(groups.flatMap(({ entries }) => entries));
 }
 
-function operationEntry(operation, { reasons }) {
-  const { name, title, path, selector, parameters, errors } = operation;
+function operationEntry(openapi, operation, { reasons }) {
+  const { name, title, paths, selector, parameters, errors } = operation;
+  const { fields, inner } = responseFields(openapi, operation);
   const tokens = Object.values(errors).flat();
   return {
     id: name,
     node: entryNode(name, bilingual(...title)),
     searched: [
-      ...[name, selector, path, ...title],
+      ...[name, selector, ...title, ...paths],
       ...parameters.map((parameter) => parameter.name),
+      ...[...fields, ...inner].map((field) => field.prefix + field.name),
+      ...Object.keys(errors),
       ...tokens,
       ...tokens.flatMap((token) => [reasons[token].description, reasons[token]["x-zh"]]),
     ],
@@ -50,7 +54,7 @@ function guideEntry(section) {
   return {
     id: section.id,
     node: entryNode(section.id, ...texts.map((text) => text.cloneNode(true))),
-    searched: [section.id, title.textContent],
+    searched: [section.id, section.textContent],
   };
 }
 

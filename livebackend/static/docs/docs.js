@@ -3,7 +3,7 @@
 import { element } from "../shared/dom.js";
 import { bilingual, startSwitches } from "../shared/language.js";
 import { showContents } from "./contents.js";
-import { copyButton } from "./copy-button.js";
+import { copyButton, tokenCopyButton } from "./copy-button.js";
 import { readChapters } from "./document.js";
 import { anchor, followLinks } from "./links.js";
 import { loadDocument } from "./load.js";
@@ -23,7 +23,7 @@ async function start() {
   document.getElementById("status-table").append(statusTable(openapi));
   document.getElementById("results-table").append(resultTable(tables.results));
   document.getElementById("reasons-table").append(reasonTable(tables.reasons));
-  showContents(chapters, tables);
+  showContents(openapi, chapters, tables);
   followLinks();
   document.body.dataset.ready = "true";
 }
@@ -35,7 +35,8 @@ function addControls() {
   }
   for (const command of document.querySelectorAll(".command")) {
     const text = command.querySelector("code").textContent;
-    command.append(copyButton(() => text));
+    const isTokenCommand = command.id === "token-command";
+    command.append(isTokenCommand ? tokenCopyButton() : copyButton(() => text));
   }
 }
 

@@ -20,11 +20,7 @@ const TYPES = {
 const MAX_OPEN_FIELDS = 8;
 
 export function fieldTable(openapi, operation) {
-  const { result, ...properties } = operation.response.properties;
-  const fields = fieldsOf(openapi, "", properties);
-  // The fields of the JSON that `message` contains as a string.
-  const content = resolve(openapi, properties.message).contentSchema;
-  const inner = content ? fieldsOf(openapi, "", resolve(openapi, content).properties) : [];
+  const { fields, inner } = responseFields(openapi, operation);
   const count = fields.length + inner.length;
   const heading = (...texts) => element("th", { scope: "col" }, bilingual(...texts));
   return element(
@@ -44,6 +40,16 @@ export function fieldTable(openapi, operation) {
       inner.length ? element("tbody", {}, contentHeading(), ...inner.map(fieldRow)) : null,
     ),
   );
+}
+
+/** Lists the fields, and the `inner` ones of the JSON that `message` contains as a string. */
+export function responseFields(openapi, operation) {
+  const { result, ...properties } = operation.response.properties;
+  const content = resolve(openapi, properties.message).contentSchema;
+  return {
+    fields: fieldsOf(openapi, "", properties),
+    inner: content ? fieldsOf(openapi, "", resolve(openapi, content).properties) : [],
+  };
 }
 
 function contentHeading() {

@@ -45,12 +45,18 @@ function occurrences(operation) {
   const retryable = REASONS_WITH_RETRY_AFTER.filter((reason) => reasons.includes(reason));
   const withRetryAfter = ["HTTP 503", ...retryable.map((reason) => `\`${reason}\``)];
   const headers = [
-    ["X-Error", ["every error", "所有错误"]],
+    ["X-Error", ["every error, except a 503 that the reverse proxy sends", "所有错误，反向代理自己返回的 503 除外"]],
     ["Retry-After", [withRetryAfter.join(", "), withRetryAfter.join("、")]],
-    ["X-Request-Outcome", ["HTTP 503", "HTTP 503"]],
+    ["X-Request-Outcome", ["HTTP 503 whose outcome is unknown", "结果未知的 HTTP 503"]],
   ];
   if (hasParameter(operation, "requestId")) {
-    headers.push(["X-Retry-Request-Id", ["HTTP 503 with `X-Request-Outcome`", "带 `X-Request-Outcome` 的 HTTP 503"]]);
+    headers.push([
+      "X-Retry-Request-Id",
+      [
+        "HTTP 503 whose outcome is unknown, unless the reverse proxy sends it",
+        "结果未知的 HTTP 503，反向代理自己返回的除外",
+      ],
+    ]);
   }
   return [...headers, ["X-Request-Id", ["every response", "所有响应"]]];
 }

@@ -29,9 +29,9 @@ export function operationSection(openapi, operation, tables) {
     output.replaceChildren(await send(operation, fields(), tables));
     example.open = false;
     button.disabled = false;
-    // A disabled button loses the focus.
-    focused.focus({ preventScroll: true });
-    output.scrollIntoView({ block: "nearest" });
+    // A disabled button loses the focus. The user may have moved the focus in the meantime.
+    if (document.activeElement === document.body) focused.focus({ preventScroll: true });
+    if (document.activeElement === focused) output.scrollIntoView({ block: "nearest" });
   });
   return element(
     "article",

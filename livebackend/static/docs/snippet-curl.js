@@ -20,9 +20,11 @@ function part({ name, kind, value }) {
   return `--form-string ${quoted(`${name}=${value}`)}`;
 }
 
-/** Quotes a file name for curl, if needed: a comma or semicolon would end the name. */
-const fileName = (name) =>
-  /[",;\\]/.test(name) ? `"${name.replace(/["\\]/g, "\\$&")}"` : name;
+/** Quotes a file name for curl, if needed: a comma, for example, would end the name. */
+function fileName(name) {
+  if (name === "-") return "./-"; // curl reads the standard input for `-`
+  return /^[\w.-]+$/.test(name) ? name : `"${name.replace(/["\\]/g, "\\$&")}"`;
+}
 
 /** Quotes a text for the shell, if needed. */
 export const quoted = (text) =>

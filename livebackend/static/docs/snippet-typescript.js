@@ -1,4 +1,4 @@
-// A request as TypeScript code, which Node.js 22.18 and newer versions execute as it is.
+// A request as TypeScript code, which Node.js 22.18 and newer versions execute as a file `.mts`.
 
 import { baseUrl } from "./snippet-values.js";
 
