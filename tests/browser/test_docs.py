@@ -135,7 +135,11 @@ def test_docs_show_the_responses_of_every_operation(page: Page, server: Server) 
 @only_in_english
 def test_docs_code_contains_the_values_of_the_form_but_not_the_login_token(page: Page) -> None:
     open_docs(page)
+    copy = page.locator("#token-command .copy, #search .token-command .copy")
+    expect(copy).to_have_text(["Log in to copy"] * 2)
+    assert copy.evaluate_all("buttons => buttons.every(button => button.disabled)")
     page.locator("#token").fill("secret-token")
+    expect(copy).to_have_text(["Copy"] * 2)
     code = page.locator("#search .code pre")
     expect(page.locator("#search [name=token]")).to_have_value("secret-token")
     expect(code).to_contain_text('-d token="$TOKEN"')
@@ -177,6 +181,16 @@ def test_docs_work_by_keyboard(page: Page) -> None:
     results = page.locator("#contents-list a:visible")
     expect(results).to_have_text(["Send a gift to a host"], use_inner_text=True)
     expect(page.locator(".search [role=status]")).to_have_text("1 match")
+    for query, target in (
+        ("0013 gift", "send_gift"),
+        ("/friend refill", "refill"),
+        ("publishKey", "live"),
+        ("friends[].playUrl", "friendlist"),
+        ("cursor", "paging"),
+    ):
+        page.locator("#search-field").fill(query)
+        expect(page.locator(f"#contents-list [href='#{target}']")).to_be_visible()
+        expect(page.locator("#contents-list [href='#log_out']")).to_be_hidden()
     page.keyboard.press("Escape")
     expect(page.locator("#search-field")).to_have_value("")
     page.keyboard.type("好友列表")
@@ -192,6 +206,17 @@ def test_docs_work_by_keyboard(page: Page) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#friendlist .summary b")).to_have_text("0012")
     expect(page.locator("#friendlist [name=token]")).to_be_focused()
+    # A response leaves the focus where the user has moved it.
+    button, other_field = page.locator("#messagelist .main-button"), page.locator("#search-field")
+
+    def respond_later(route: Route) -> None:
+        other_field.focus()
+        route.continue_()
+
+    page.route("**/list", respond_later)
+    button.press("Enter")
+    expect(page.locator("#messagelist .summary b")).to_have_text("0012")
+    expect(other_field).to_be_focused()
     page.locator("#theme").focus()
     page.keyboard.press("Enter")
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
@@ -206,6 +231,11 @@ def test_docs_links_lead_to_their_parts(page: Page) -> None:
     for fragment in ("reason-too_long", "result-0013", "send_gift-value", "paging", "search"):
         page.goto(f"/docs#{fragment}")
         expect(page.locator(f"#{fragment}")).to_be_in_viewport()
+    # Some browsers do not open the details for a link within the page.
+    page.evaluate(
+        "history.pushState({}, '', '#refill-0013'); dispatchEvent(new Event('hashchange'))"
+    )
+    expect(page.locator("#refill-0013")).to_be_in_viewport()
     ids = page.locator("[id]").evaluate_all("nodes => nodes.map(node => node.id)")
     assert [name for name in ids if ids.count(name) > 1] == []
     links = page.locator("a[href^='#']").evaluate_all(
