@@ -66,7 +66,7 @@ def _is_worker(pid: int) -> bool:
     # The server has a child process that is no worker: multiprocessing's resource tracker.
     try:
         return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the process has ended
         return False
 
 
