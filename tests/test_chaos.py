@@ -18,6 +18,7 @@ from tests.chaos.client import Attempt, Endpoint, Exchange, HttpClient
 from tests.chaos.load import Load
 from tests.chaos.observation import Observation
 from tests.chaos.readiness import ReadinessLog
+from tests.chaos.regular_calls import RegularCalls
 from tests.chaos.rows import Limits
 from tests.chaos.users import Account, User
 from tests.support.application import DEVELOPMENT_INI
@@ -208,7 +209,7 @@ def readiness(*statuses: tuple[float, int]) -> ReadinessLog:
 def test_recovery_and_agreement_are_measured_from_the_end_of_the_fault() -> None:
     results = [result(Outcome.REFUSED, time_s) for time_s in (101, 101.6, 102.2, 111.5)]
     log = readiness((100, 200), (101.5, 200), (103, 503), (112, 503), (114.5, 503), (115, 200))
-    observation = Observation(results, [], 100, 110, log)
+    observation = Observation(results, [], 100, 110, log, results)
     assert observation.recovery_s == pytest.approx(1.5)
     # /readyz was 200 for 0.5 s while calls failed, and 503 for 3 s while they succeeded.
     assert observation.agreement_s == pytest.approx(3)
@@ -216,14 +217,35 @@ def test_recovery_and_agreement_are_measured_from_the_end_of_the_fault() -> None
 
 def test_readiness_contradicts_calls_that_fail_during_the_fault() -> None:
     results = [result(Outcome.REFUSED, time_s) for time_s in range(101, 110)]
-    observation = Observation(results, [], 100, 110, readiness((102, 200), (108, 200)))
+    log = readiness((102, 200), (108, 200))
+    observation = Observation(results, [], 100, 110, log, results)
     assert observation.agreement_s == pytest.approx(7)
 
 
 def test_readiness_does_not_contradict_calls_that_succeed_again() -> None:
-    results = [result(Outcome.REFUSED, 101), result(Outcome.ANSWERED, 104)]
-    observation = Observation(results, [], 100, 110, readiness((104, 200), (108, 200)))
+    # The first call fails late, when calls that are sent then succeed.
+    results = [result(Outcome.REFUSED, 101, 4), result(Outcome.ANSWERED, 104)]
+    log = readiness((104, 200), (108, 200))
+    observation = Observation(results, [], 100, 110, log, results)
     assert observation.agreement_s == 0
+
+
+def test_regular_calls_do_not_wait_for_each_other() -> None:
+    sent = threading.Semaphore(0)
+    may_end = threading.Event()
+
+    def hang() -> Result:
+        sent.release()
+        assert may_end.wait(30)
+        return result(Outcome.REFUSED, 1)
+
+    regular_calls = RegularCalls(hang)
+    regular_calls.start()
+    for _ in range(3):
+        assert sent.acquire(timeout=30)
+    may_end.set()
+    regular_calls.stop()
+    assert len(regular_calls.results) >= 3
 
 
 def test_limits_name_each_figure_that_exceeds_them() -> None:
@@ -257,7 +279,8 @@ def test_row_without_requests_exceeds_its_limits() -> None:
 def test_readiness_contradicts_calls_for_the_longest_time_in_which_it_is_200() -> None:
     results = [result(Outcome.REFUSED, time_s) for time_s in range(101, 110)]
     statuses = [(101.5, 200), (103, 503), (103.5, 200), (104, 200), (105, 503), (109, 503)]
-    observation = Observation(results, [], 100, 110, readiness(*statuses, (112, 200)))
+    log = readiness(*statuses, (112, 200))
+    observation = Observation(results, [], 100, 110, log, results)
     assert observation.agreement_s == pytest.approx(1)
 
 

@@ -4,15 +4,19 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from sqlalchemy import text
 
 from livebackend.database.engine import Database
 from livebackend.ledger.audit import audit
 from livebackend.ledger.transfers import client_request_id
+from tests.chaos import calls
 from tests.chaos.classification import Outcome, Result
-from tests.chaos.load import Load
+from tests.chaos.client import HttpClient
+from tests.chaos.load import Load, send
 from tests.chaos.readiness import ReadinessLog
+from tests.chaos.regular_calls import RegularCalls
 
 WARM_UP_S = 2.0
 # After a fault, the load continues until all requests were answered for _STABLE_S.
@@ -20,6 +24,8 @@ _STABLE_S, _MAX_RECOVERY_S = 2.5, 20.0
 _AUDIT_TIMEOUT_S = 60
 _END_MARGIN_S = 0.5
 _MAX_GAP_S = 1.0
+# The client address of the regular calls, which no client of the load has.
+_REGULAR_CALLS_ADDRESS = "127.0.2.1"
 
 _SELECT_TRANSFERS = text(
     "SELECT actor_id, request_id FROM transfers WHERE kind = 1 AND actor_id = ANY(:actors)"
@@ -35,6 +41,8 @@ class Observation:
     started_at: float
     ended_at: float
     readiness: ReadinessLog | None = None
+    # Calls at regular times, with which /readyz is compared.
+    regular_results: list[Result] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def count(self, outcome: Outcome) -> int:
@@ -69,8 +77,8 @@ class Observation:
     def agreement_s(self) -> float | None:
         """The longest time for which /readyz and the calls contradicted each other.
 
-        It is 200 without interruption while calls fail; or it is not 200 after the fault is over
-        and no call fails any more.
+        It is 200 without interruption while calls that are sent fail; or it is not 200 after the
+        fault is over and no call fails any more.
         """
         if self.readiness is None:
             return None
@@ -99,14 +107,18 @@ class Observation:
         return longest_s
 
     def _failing_intervals(self) -> list[tuple[float, float]]:
-        """Return the intervals in which calls fail, without gaps of over _MAX_GAP_S."""
+        """Return the intervals in which the regular calls fail that are sent in them.
+
+        Calls that succeed for at most _MAX_GAP_S do not end an interval.
+        """
         intervals: list[tuple[float, float]] = []
-        for result in sorted(self._failures, key=lambda result: result.sent_at):
-            begin, end = result.sent_at, result.sent_at + result.duration_s
+        for result in sorted(self.regular_results, key=lambda result: result.sent_at):
+            if result.outcome is Outcome.ANSWERED:
+                continue
+            begin = result.sent_at
             if intervals and begin <= intervals[-1][1] + _MAX_GAP_S:
-                begin, previous_end = intervals.pop()
-                end = max(end, previous_end)
-            intervals.append((begin, end))
+                begin, _ = intervals.pop()
+            intervals.append((begin, result.sent_at))
         return intervals
 
     @property
@@ -135,10 +147,12 @@ def observe(
     The fault lasts as long as `inject` runs.
     """
     readiness = ReadinessLog(readiness_port) if readiness_port else None
+    regular_calls = RegularCalls(partial(_send_friend_list, load))
     load.start()
     try:
         if readiness:
             readiness.start()
+            regular_calls.start()
         time.sleep(WARM_UP_S)
         started_at = time.monotonic()
         inject()
@@ -148,8 +162,17 @@ def observe(
         load.stop()
         if readiness:
             readiness.stop()
+        regular_calls.stop()
     errors = load.errors + check_gifts(load, database_url)
-    return Observation(load.results, errors, started_at, ended_at, readiness)
+    return Observation(load.results, errors, started_at, ended_at, readiness, regular_calls.results)
+
+
+def _send_friend_list(load: Load) -> Result:
+    client = HttpClient(load.endpoint, _REGULAR_CALLS_ADDRESS)
+    try:
+        return send(client, calls.friend_list(load.users.users[0]))
+    finally:
+        client.close()
 
 
 def _await_recovery(load: Load, readiness: ReadinessLog | None, ended_at: float) -> None:
