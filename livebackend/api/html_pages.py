@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 
 from livebackend.api.error_reasons import ErrorReason
-from livebackend.api.openapi.documents import build_documents
+from livebackend.api.openapi.documents import build_documents, described
 from livebackend.api.operation_declaration import Operation
 from livebackend.api.result_codes import ResultCode
 
@@ -108,16 +108,7 @@ def _error_messages() -> str:
 
     The fields are those of /openapi.json, which the settings can disable.
     """
-    messages = {
-        "results": {
-            result.code: {"description": result.english, "x-zh": result.chinese}
-            for result in ResultCode
-        },
-        "reasons": {
-            reason.value: {"description": reason.english, "x-zh": reason.chinese}
-            for reason in ErrorReason
-        },
-    }
+    messages = {"results": described(ResultCode), "reasons": described(ErrorReason)}
     # The JSON must not end the element.
     return orjson.dumps(messages).decode().replace("<", "\\u003c")
 

@@ -63,14 +63,8 @@ def build_documents(operations: Sequence[Operation], *, phone_pattern: str, url:
         "security": [],
         "tags": [_tag(section) for section in DocsSection],
         "components": {"schemas": schemas, "headers": HEADERS, "responses": SHARED_RESPONSES},
-        "x-results": {
-            result.code: {"description": result.english, "x-zh": result.chinese}
-            for result in ResultCode
-        },
-        "x-error-reasons": {
-            reason.value: {"description": reason.english, "x-zh": reason.chinese}
-            for reason in ErrorReason
-        },
+        "x-results": described(ResultCode),
+        "x-error-reasons": described(ErrorReason),
     }
     by_path = {f"/{route}": {"post": _post_of_path(route, ordered, schemas)} for route in PATHS}
     by_operation = {
@@ -78,6 +72,13 @@ def build_documents(operations: Sequence[Operation], *, phone_pattern: str, url:
         for operation in ordered
     }
     return Documents({**common, "paths": by_path}, {**common, "paths": by_operation})
+
+
+def described(members: Iterable[ResultCode] | Iterable[ErrorReason]) -> dict[str, Any]:
+    """Return the descriptions of result codes or error reasons, in both languages."""
+    return {
+        member.value: {"description": member.english, "x-zh": member.chinese} for member in members
+    }
 
 
 def in_document_order(operations: Iterable[Operation]) -> list[Operation]:

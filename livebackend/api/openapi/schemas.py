@@ -121,7 +121,18 @@ def _envelope(
     }
 
 
-_ERRORS = [code for code in ResultCode if code is not ResultCode.OK]
+def _enum_schema(
+    description: str, members: Iterable[ResultCode] | Iterable[ErrorReason]
+) -> dict[str, Any]:
+    return {
+        "type": "string",
+        "description": description,
+        "enum": [member.value for member in members],
+        "x-enum-varnames": [member.name for member in members],
+        "x-enum-descriptions": [member.english for member in members],
+    }
+
+
 _ERROR_SCHEMAS: dict[str, Any] = {
     "Error": _envelope(
         "The response to a request that failed. The header X-Error has the error reason.",
@@ -132,20 +143,13 @@ _ERROR_SCHEMAS: dict[str, Any] = {
             "description": "`update failed` with result code 0013, otherwise null",
         },
     ),
-    "ErrorCode": {
-        "type": "string",
-        "description": "The result code of an error. The result code of a success is 0000.",
-        "enum": [code.code for code in _ERRORS],
-        "x-enum-varnames": [code.name for code in _ERRORS],
-        "x-enum-descriptions": [code.english for code in _ERRORS],
-    },
-    "ErrorReason": {
-        "type": "string",
-        "description": "A stable token for the cause of an error. New versions can add tokens.",
-        "enum": [reason.value for reason in ErrorReason],
-        "x-enum-varnames": [reason.name for reason in ErrorReason],
-        "x-enum-descriptions": [reason.english for reason in ErrorReason],
-    },
+    "ErrorCode": _enum_schema(
+        "The result code of an error. The result code of a success is 0000.",
+        [code for code in ResultCode if code is not ResultCode.OK],
+    ),
+    "ErrorReason": _enum_schema(
+        "A stable token for the cause of an error. New versions can add tokens.", ErrorReason
+    ),
     "ErrorDetail": {
         "type": "object",
         "description": "The parts of the header X-Error.",
