@@ -251,7 +251,7 @@ fileConfig(sys.argv[1])
 write_logs_in_background()
 write_logs_in_background()
 log = logging.getLogger("livebackend.test")
-for number in range(20_000):
+for number in range(int(sys.argv[2])):
     log.warning("message %s", number)
 warnings.warn("a warning")
 def fail():
@@ -261,6 +261,8 @@ thread.start()
 thread.join()
 print(dropped_log_records() > 0, flush=True)
 """
+# More records than a queue and a pipe can take, and fewer than a queue can take.
+TOO_MANY_RECORDS, FEW_RECORDS = "20000", "5000"
 
 # A forked process whose threads must be able to log.
 FORKING_PROCESS = """
@@ -281,7 +283,7 @@ os._exit(thread.is_alive())
 def test_process_whose_log_is_not_read_runs_and_ends() -> None:
     reader, writer = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-c", LOGGING_PROCESS, str(PRODUCTION_INI)],
+        [sys.executable, "-c", LOGGING_PROCESS, str(PRODUCTION_INI), TOO_MANY_RECORDS],
         stderr=writer,
         stdout=subprocess.PIPE,
         text=True,
@@ -301,7 +303,7 @@ def test_process_with_any_log_output_runs_and_ends(output: str, tmp_path: Path) 
     with log.open("w") as file, open("/dev/full", "w") as full:  # noqa: PTH123
         stderr = {"file": file.fileno(), "closed pipe": writer, "full disk": full.fileno()}[output]
         process = subprocess.run(
-            [sys.executable, "-c", LOGGING_PROCESS, str(PRODUCTION_INI)],
+            [sys.executable, "-c", LOGGING_PROCESS, str(PRODUCTION_INI), FEW_RECORDS],
             stderr=stderr,
             stdout=subprocess.PIPE,
             text=True,
@@ -312,6 +314,7 @@ def test_process_with_any_log_output_runs_and_ends(output: str, tmp_path: Path) 
     assert process.returncode == 0
     if output == "file":
         text = log.read_text()
+        assert process.stdout == "False\n"
         assert "a warning" in text
         assert "error of a thread" in text
 
