@@ -57,7 +57,6 @@ def _configure(settings: Settings, services: Services) -> Configurator:
     config.include("livebackend.api.routes")
     config.include("livebackend.api.operation_declaration")
     config.include("livebackend.api.view_deriver")
-    config.include("livebackend.api.responses")
     config.scan("livebackend.api.exception_views")
     config.scan("livebackend.views")
     # commit() registers the operations. The pages describe the operations, so they are added later.

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from livebackend.api.request import Request
@@ -31,9 +31,10 @@ class ClientAddressResolver:
         trusts_unix_socket: bool = False,
         header: str = "X-Forwarded-For",
     ) -> None:
-        self._trusted = trusted_networks
+        self._is_trusted = lru_cache(maxsize=1024)(partial(_is_in_network, tuple(trusted_networks)))
         self._trusts_unix_socket = trusts_unix_socket
         self._header = header
+        self._environ_name = f"HTTP_{header.upper().replace('-', '_')}"
 
     def address(self, request: Request) -> str:
         """Return the nearest address that is not a trusted proxy's, for rate limits.
@@ -42,7 +43,7 @@ class ClientAddressResolver:
         """
         address = _parse_address(request.remote_addr or "")
         is_trusted = self.is_from_trusted_proxy(request)
-        hops = request.headers.get(self._header, "").rsplit(",", _MAX_HOPS)
+        hops = request.environ.get(self._environ_name, "").rsplit(",", _MAX_HOPS)
         # The header is read from right to left, because the client can forge the left entries.
         while hops and is_trusted:
             hop = _parse_address(hops.pop().strip())
@@ -70,9 +71,6 @@ class ClientAddressResolver:
         is_forwarded = any(header in request.headers for header in (*_PROXY_HEADERS, self._header))
         return bool(address and address.is_loopback) and not is_forwarded
 
-    def _is_trusted(self, address: IPv4Address | IPv6Address | None) -> bool:
-        return address is not None and any(address in network for network in self._trusted)
-
 
 def is_over_unix_socket(request: Request) -> bool:
     """Return whether the WSGI server received the request over a unix socket.
@@ -80,6 +78,12 @@ def is_over_unix_socket(request: Request) -> bool:
     Without REMOTE_ADDR, no server received the request: a test called the application.
     """
     return request.environ.get("REMOTE_ADDR") in _UNIX_SOCKET_ADDRESSES
+
+
+def _is_in_network(
+    networks: Sequence[IPv4Network | IPv6Network], address: IPv4Address | IPv6Address | None
+) -> bool:
+    return address is not None and any(address in network for network in networks)
 
 
 # Addresses are cached, because most requests come from a few addresses, such as those of the

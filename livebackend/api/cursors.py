@@ -21,11 +21,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def format_message_id(phone: str, sent_at_us: int) -> str:
-    """Return the message id of one user's copy of a friend request."""
-    return f"{phone},{sent_at_us}"
-
-
 def parse_message_id(text: str) -> MessageId:
     phone, sent_at_us = _split(text, MESSAGE_ID)
     return MessageId(phone, int(sent_at_us))

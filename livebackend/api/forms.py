@@ -8,12 +8,13 @@ from itertools import islice
 from typing import BinaryIO
 from urllib.parse import parse_qsl, unquote
 
-from multipart import MultipartError, MultipartParser, MultipartPart, parse_options_header
+from multipart import MultipartError, MultipartParser, MultipartPart
 from pyramid.request import Request
+from webob.request import DisconnectionError
 
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.errors import InvalidRequest
-from livebackend.api.request_body import MULTIPART
+from livebackend.api.request_body import MULTIPART, parse_content_type
 
 _URLENCODED = "application/x-www-form-urlencoded"
 _CHUNK_BYTES = 65_536
@@ -59,18 +60,20 @@ def read_form(request: Request, limits: RequestLimits) -> Form:
     (`LimitedBody`), 400 for a query string that is not allowed, a malformed form, too many fields,
     or a duplicate name.
     """
-    if request.query_string and not limits.query_allowed:
+    environ = request.environ
+    query = environ["QUERY_STRING"]
+    if query and not limits.query_allowed:
         raise InvalidRequest(400, "query", ErrorReason.QUERY_NOT_ALLOWED)
-    content_type, options = parse_options_header(request.environ.get("CONTENT_TYPE") or "")
+    content_type, options = parse_content_type(environ.get("CONTENT_TYPE") or "")
     if request.content_length or content_type:
-        _check_content_type(content_type, options, request.headers.get("Content-Encoding", ""))
+        _check_content_type(content_type, options, environ.get("HTTP_CONTENT_ENCODING", ""))
     # A multipart form is parsed while it is read, so that it is not in memory twice.
-    body = request.body_file.read() if content_type != MULTIPART else b""
+    body = _read_body(request) if content_type != MULTIPART else b""
     if body and not content_type:
         raise InvalidRequest(415, "body", ErrorReason.UNSUPPORTED_MEDIA_TYPE)
     try:
         # WSGI decodes the bytes of the query string as latin-1.
-        fields = list(_urlencoded(request.environ["QUERY_STRING"].encode("latin-1"), limits))
+        fields = list(_urlencoded(query.encode("latin-1"), limits)) if query else []
         if content_type == MULTIPART:
             fields += _multipart_fields(request, options.get("boundary", ""), limits)
         else:
@@ -83,6 +86,21 @@ def read_form(request: Request, limits: RequestLimits) -> Form:
     if len(form) < len(fields):
         raise InvalidRequest(400, "parameter", ErrorReason.DUPLICATE_PARAMETER)
     return form
+
+
+def _read_body(request: Request) -> bytes:
+    """Return the body, which has at most its Content-Length.
+
+    Raises DisconnectionError if the client has not sent all of it. `request.body_file` does the
+    same, with a buffer that a short body does not need.
+    """
+    if not request.is_body_readable:
+        return b""
+    length = request.content_length
+    body: bytes = request.body_file_raw.read(-1 if length is None else length)
+    if length is not None and len(body) < length:
+        raise DisconnectionError(f"the body has {len(body)} of {length} bytes")
+    return body
 
 
 def _check_content_type(content_type: str, options: dict[str, str], content_encoding: str) -> None:

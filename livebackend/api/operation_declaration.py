@@ -192,7 +192,6 @@ def add_operation(config: Configurator, view: Any, declared: Operation) -> None:
                 attr=declared.name,
                 route_name=route,
                 request_param=request_param,
-                renderer="envelope",
                 operation=declared,
             )
     entry = config.introspectable("operations", declared.name, declared.title.english, "operation")

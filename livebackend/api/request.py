@@ -25,6 +25,10 @@ class Request(PyramidRequest):  # type: ignore[misc]  # Pyramid has no type hint
     # A body stays in memory, because its size is limited. WebOb would copy it to a temporary file.
     request_body_tempfile_limit = sys.maxsize
 
+    # WebOb would store each attribute in the WSGI environment, where it is found only by a second
+    # search.
+    __setattr__ = object.__setattr__
+
     # The operation of the request, set by the view deriver.
     operation: Operation | None = None
     _connection: Connection | None = None

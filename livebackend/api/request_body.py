@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 from multipart import parse_options_header
@@ -14,6 +15,11 @@ from livebackend.api.errors import InvalidRequest
 
 _UPLOAD_PATH = "/upload"
 MULTIPART = "multipart/form-data"
+
+
+# Returns the media type and the parameters of a Content-Type header. Clients send few different
+# ones, but each multipart form has another boundary.
+parse_content_type = lru_cache(maxsize=256)(parse_options_header)
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class BodyLimits:
         """Return the maximum bytes of a request's body."""
         if request.environ["PATH_INFO"] != _UPLOAD_PATH:
             return self.max_bytes
-        media_type, _ = parse_options_header(request.environ.get("CONTENT_TYPE") or "")
+        media_type, _ = parse_content_type(request.environ.get("CONTENT_TYPE") or "")
         return self.max_upload_bytes if media_type == MULTIPART else self.max_bytes
 
 

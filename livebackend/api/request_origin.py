@@ -18,12 +18,13 @@ def is_from_foreign_page(request: Request, allowed_origins: Set[str]) -> bool:
     `file://`, and the mode `cors`. Only the header Sec-Fetch-Mode distinguishes it from a form of
     another web site, whose origin can be `null` too.
     """
-    origin: str | None = request.headers.get("Origin")
+    environ = request.environ
+    origin: str | None = environ.get("HTTP_ORIGIN")
     if origin in allowed_origins:
         return False
     if origin and _WEB_ORIGIN.match(origin):
         return True
     return (
-        request.headers.get("Sec-Fetch-Mode") in _MODES_OF_FORMS
-        and request.headers.get("Sec-Fetch-Site") not in _SITES_OF_OWN_PAGES
+        environ.get("HTTP_SEC_FETCH_MODE") in _MODES_OF_FORMS
+        and environ.get("HTTP_SEC_FETCH_SITE") not in _SITES_OF_OWN_PAGES
     )

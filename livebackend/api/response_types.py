@@ -126,7 +126,7 @@ class Friend(Profile):
     ]
 
 
-class Friends(TypedDict):
+class FriendList(TypedDict):
     """The user's friends, live ones first."""
 
     count: Annotated[int, documented_field("number of friends", "好友人数", 1)]
@@ -311,7 +311,7 @@ class Record(TypedDict):
     ]
 
 
-class Records(TypedDict):
+class RecordList(TypedDict):
     """A page of coin transfers."""
 
     records: Annotated[

@@ -1,14 +1,19 @@
 """The response envelope and its renderer."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from pyramid.config import Configurator
+from pyramid.response import Response
 
 from livebackend.api.error_reasons import ErrorDetail
 from livebackend.api.result_codes import ResultCode
+
+if TYPE_CHECKING:
+    from livebackend.api.request import Request
 
 
 @dataclass(frozen=True)
@@ -40,22 +45,19 @@ def error_message(result_code: ResultCode) -> str | None:
     return "update failed" if result_code is ResultCode.COINS_NOT_UPDATED else None
 
 
-class EnvelopeRenderer:
-    """Renders a response as JSON, with the error reason in a header; forbids caching."""
+def render(request: Request, content: OperationResponse, *, status: int = 200) -> Response:
+    """Return the HTTP response: the envelope as JSON, with the error reason in a header.
 
-    def __init__(self, info: Any) -> None:
-        pass
-
-    def __call__(self, content: OperationResponse, system: dict[str, Any]) -> bytes:
-        request = system["request"]
-        request.result_code = content.result_code
-        response = request.response
-        response.content_type = "application/json"
-        response.headers["Cache-Control"] = "no-store"
-        if content.error:
-            response.headers["X-Error"] = content.error.header
-        return orjson.dumps(content.body())
-
-
-def includeme(config: Configurator) -> None:
-    config.add_renderer("envelope", EnvelopeRenderer)
+    The response must not be cached. No renderer of Pyramid is used: it would take as long as the
+    rest of the response.
+    """
+    request.result_code = content.result_code
+    body = orjson.dumps(content.body())
+    header_list = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+    ]
+    if content.error:
+        header_list.append(("X-Error", content.error.header))
+    return Response(body, status, header_list)

@@ -1,17 +1,14 @@
-"""Converts results of the services to the field `message` of responses.
-
-Rows of long lists are unpacked by position, because access by name doubles the conversion time.
-"""
+"""Converts results of the services to the field `message` of responses."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
+
+import orjson
 
 from livebackend.api import response_types
 from livebackend.api.cursors import (
-    datetime_from_microseconds,
     format_history_cursor,
-    format_message_id,
     format_room_cursor,
 )
 from livebackend.ledger import history
@@ -20,13 +17,12 @@ from livebackend.ledger.transfers import TransferKind
 from livebackend.services import live_room_list
 from livebackend.services.accounts import OwnProfile, Profile
 from livebackend.services.friends import SearchResult
-from livebackend.services.lists import Friend, Message
+from livebackend.services.lists import JsonList
 from livebackend.services.live_room_list import LiveRoom
 from livebackend.services.login_tokens import CurrentUser
 from livebackend.services.payment_orders import PlacedOrder
 from livebackend.services.rooms import Heartbeat
 
-_FLAGS: tuple[Literal[0, 1, 2, 3], ...] = (0, 1, 2, 3)
 _KINDS: Mapping[TransferKind, Literal["gift", "refill", "reversal"]] = {
     TransferKind.GIFT: "gift",
     TransferKind.REFILL: "refill",
@@ -47,21 +43,14 @@ def serialize_own_profile(own_profile: OwnProfile) -> response_types.OwnProfile:
     return {**serialize_profile(own_profile.profile), "publicId": own_profile.public_id}
 
 
-def serialize_friend(friend: Friend) -> response_types.Friend:
-    phone, nickname, gender, head_image, title, play_urls = friend
-    return {
-        "userId": phone,
-        "nickname": nickname,
-        "gender": gender,
-        "headImage": head_image,
-        "liveStatus": "on" if play_urls else "off",
-        "title": title,
-        "playUrl": play_urls,
-    }
+def serialize_friends(friends: JsonList) -> dict[str, Any]:
+    """Return the friend list; its JSON has the form of `response_types.FriendList`."""
+    return {"count": friends.count, "friends": orjson.Fragment(friends.entries)}
 
 
-def serialize_friends(friends: Sequence[Friend]) -> response_types.Friends:
-    return {"count": len(friends), "friends": [serialize_friend(friend) for friend in friends]}
+def serialize_messages(messages: JsonList) -> orjson.Fragment:
+    """Return the message list; its JSON is an array of `response_types.Message`."""
+    return orjson.Fragment(messages.entries)
 
 
 def search_result_flag(result: SearchResult, searcher: CurrentUser) -> response_types.Flag:
@@ -69,23 +58,6 @@ def search_result_flag(result: SearchResult, searcher: CurrentUser) -> response_
     if result.account_id == searcher.id:
         return "-1"
     return "1" if result.is_friend else "0"
-
-
-def serialize_message(message: Message) -> response_types.Message:
-    own_phone, sent_at_us, is_sender, is_accepted, phone, nickname, gender, head_image = message
-    own_id = format_message_id(own_phone, sent_at_us)
-    other_id = format_message_id(phone, sent_at_us)
-    return {
-        # verifyId identifies the recipient's copy of the request; objectId, the sender's copy.
-        "verifyId": other_id if is_sender else own_id,
-        "objectId": own_id if is_sender else other_id,
-        "userId": phone,
-        "nickname": nickname,
-        "gender": gender,
-        "headImage": head_image,
-        "flag": _FLAGS[2 * is_sender + is_accepted],
-        "time": _iso_time(datetime_from_microseconds(sent_at_us)),
-    }
 
 
 def serialize_room(room: LiveRoom) -> response_types.LiveRoom:
@@ -124,7 +96,7 @@ def serialize_record(record: HistoryRecord) -> response_types.Record:
 
 def serialize_records(
     records: Sequence[HistoryRecord], next_cursor: history.HistoryCursor | None
-) -> response_types.Records:
+) -> response_types.RecordList:
     return {
         "records": [serialize_record(record) for record in records],
         "before": format_history_cursor(next_cursor) if next_cursor else None,

@@ -53,6 +53,8 @@ _TCP_PARAMETERS = {
     "tcp_user_timeout": 5000,  # milliseconds
 }
 _DISABLE_STATEMENT_TIMEOUT = text("SET LOCAL statement_timeout = 0")
+# The execution option of the engine whose connections are in autocommit mode.
+_AUTOCOMMIT = "livebackend_autocommit"
 _WRITE_EMPTY_WAL_RECORD = text("SELECT pg_logical_emit_message(true, 'livebackend', '')")
 
 
@@ -100,6 +102,7 @@ class Database:
             # With None, SQLAlchemy sends no SET statement to each connection: `options` below sets
             # the isolation level.
             isolation_level="AUTOCOMMIT" if autocommit else None,
+            skip_autocommit_rollback=True,
             connect_args={
                 **{
                     name: value
@@ -118,6 +121,10 @@ class Database:
                 f" -c synchronous_commit={'on' if durable else 'off'}",
             },
         )
+        if not autocommit:
+            event.listen(self.engine, "engine_connect", _set_driver_mode)
+        # Has the same pool.
+        self._autocommit_engine = self.engine.execution_options(**{_AUTOCOMMIT: True})
         self._host_count = str(database_url.query.get("host", "")).count(",") + 1
         url_has_timeout = "connect_timeout" in database_url.query
         self.pool = WatchedPool(
@@ -163,8 +170,8 @@ class Database:
         """
 
         def run_statements() -> T:
-            with self.engine.connect() as connection:
-                return _run_in_autocommit_mode(connection, work)
+            with self._autocommit_engine.connect() as connection:
+                return work(connection)
 
         return self._try(run_statements, tries, retries_conflicts=False)
 
@@ -272,16 +279,20 @@ def _result_or_error(work: Callable[[Connection], T], connection: Connection) ->
         return error
 
 
-def _run_in_autocommit_mode(connection: Connection, work: Callable[[Connection], T]) -> T:
-    # The attribute of psycopg2 is set directly, because SQLAlchemy's isolation level AUTOCOMMIT
-    # costs a round trip.
+def _set_driver_mode(connection: Connection) -> None:
+    """Set the mode of a connection that the pool has returned.
+
+    The attribute of psycopg2 is set directly, because SQLAlchemy's isolation level AUTOCOMMIT costs
+    a round trip. It keeps its value until a use needs the other mode: psycopg2 releases the
+    interpreter's lock (GIL) while it sets the attribute, and the request would wait for the lock.
+    """
+    options = connection.get_execution_options()
+    if "isolation_level" in options:
+        return  # SQLAlchemy sets the mode
     driver_connection: Any = connection.connection.dbapi_connection
-    previous_autocommit, driver_connection.autocommit = driver_connection.autocommit, True
-    try:
-        return work(connection)
-    finally:
-        if not driver_connection.closed:
-            driver_connection.autocommit = previous_autocommit
+    is_autocommit = _AUTOCOMMIT in options
+    if driver_connection.autocommit != is_autocommit:
+        driver_connection.autocommit = is_autocommit
 
 
 def _psycopg2_url(url: str | URL) -> URL:

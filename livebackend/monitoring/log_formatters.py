@@ -47,4 +47,6 @@ class JsonFormatter(logging.Formatter):
 
 def _mask(text: str) -> str:
     """Mask phones and remove rows from PostgreSQL's messages."""
-    return _PHONE.sub(r"\1****\2", _FAILING_ROW.sub("Failing row removed", text))
+    if "Failing row" in text:
+        text = _FAILING_ROW.sub("Failing row removed", text)
+    return _PHONE.sub(r"\1****\2", text)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -100,6 +100,7 @@ class Metrics:
             "Log records that were not written: the output is blocked or full.",
             registry=self.registry,
         )
+        self._engine: Engine | None = None
         self._threads: Sequence[SupervisedThread] = ()
         self._work: Mapping[str, RunningWork] = {}
         self._counted: dict[str, int] = {}
@@ -119,28 +120,26 @@ class Metrics:
         self._batch_sizes.observe(transfers)
 
     def observe_pool(self, engine: Engine, *, size: int) -> None:
-        """Report the maximum size of an engine's pool, and its connections in use."""
+        """Report the maximum size of an engine's pool, and its connections in use on `refresh`."""
         self._pool_size.set(size)
-
-        # The gauge shows the pool's count, not the number of events: a connection that fails to
-        # open causes "checkin" without "checkout". During "checkin", the pool still counts the
-        # returned connection.
-        def update_gauge(returned_count: int) -> None:
-            pool: Any = engine.pool  # dispose() replaces the pool
-            self._in_use.set(max(0, pool.checkedout() - returned_count))
-
-        event.listen(engine, "checkout", lambda *_: update_gauge(0))
-        event.listen(engine, "checkin", lambda *_: update_gauge(1))
+        self._engine = engine
 
     def observe_threads(
         self, threads: Sequence[SupervisedThread], work: Mapping[str, RunningWork]
     ) -> None:
-        """Report background threads and running work, by name, when `refresh` is called."""
+        """Report background threads and running work, by name, on `refresh`."""
         self._threads, self._work = threads, work
         self.refresh()
 
     def refresh(self) -> None:
-        """Update the metrics of threads, running work and the log. Call it in one thread only."""
+        """Update the metrics that are not counted with each event.
+
+        These are the metrics of the pool, threads, running work and the log. Call this method in
+        one thread only.
+        """
+        if self._engine:
+            pool: Any = self._engine.pool  # dispose() replaces the pool
+            self._in_use.set(pool.checkedout())
         failing = dict.fromkeys((thread.name for thread in self._threads), 0)
         restarts = dict(failing)
         for thread in self._threads:

@@ -16,7 +16,7 @@ from livebackend.api.parameter_types import (
     UserId,
 )
 from livebackend.api.parameters import AuthenticatedParameters
-from livebackend.api.response_types import Balance, Giver, OrderToPay, Records
+from livebackend.api.response_types import Balance, Giver, OrderToPay, RecordList
 from livebackend.api.responses import OperationResponse, success
 from livebackend.api.result_codes import ResultCode
 from livebackend.api.serializers import (
@@ -160,7 +160,7 @@ class GoldenViews(View):
         default_error=ResultCode.COINS_NOT_UPDATED,
         documented=False,
         idempotent=True,
-        message_type=Records,
+        message_type=RecordList,
     )
     def records(self, params: ListRecords) -> OperationResponse:
         """List coin transfers · 金币记录

@@ -5,10 +5,10 @@ from livebackend.api.docs_sections import DocsSection
 from livebackend.api.operation_declaration import operation
 from livebackend.api.parameter_types import RoomCursorParameter
 from livebackend.api.parameters import AuthenticatedParameters
-from livebackend.api.response_types import Friends, LiveRooms, Message
+from livebackend.api.response_types import FriendList, LiveRooms, Message
 from livebackend.api.responses import OperationResponse, success
 from livebackend.api.result_codes import ResultCode
-from livebackend.api.serializers import serialize_friends, serialize_message, serialize_rooms
+from livebackend.api.serializers import serialize_friends, serialize_messages, serialize_rooms
 
 
 class LiveList(AuthenticatedParameters):
@@ -26,7 +26,7 @@ class ListViews(View):
         read_only=True,
         authenticates_in_query=True,
         idempotent=True,
-        message_type=Friends,
+        message_type=FriendList,
     )
     def friendlist(self, params: AuthenticatedParameters) -> OperationResponse:
         """List friends · 好友列表
@@ -36,8 +36,8 @@ class ListViews(View):
         返回全部好友及其直播间的播放地址，正在直播的在前。
         """
         request = self.request
-        rows = request.services.lists.friends(request.db, request.claims)
-        return success(serialize_friends(rows))
+        friends = request.services.lists.friends(request.db, request.claims)
+        return success(serialize_friends(friends))
 
     @operation(
         "messagelist",
@@ -57,7 +57,7 @@ class ListViews(View):
         """
         request = self.request
         messages = request.services.lists.messages(request.db, request.claims)
-        return success([serialize_message(message) for message in messages])
+        return success(serialize_messages(messages))
 
     @operation(
         "livelist",

@@ -105,7 +105,9 @@ class TestOneProcess:
         metrics.observe_pool(database.engine, size=3)
         assert metric_value(metrics, "database_connections") == 3
         with database.engine.connect(), database.engine.connect():
+            metrics.refresh()
             assert metric_value(metrics, "database_connections_in_use") == 2
+        metrics.refresh()
         assert metric_value(metrics, "database_connections_in_use") == 0
         database.close()
 
@@ -115,6 +117,7 @@ class TestOneProcess:
         for _ in range(3):
             with pytest.raises(OperationalError):
                 unreachable.engine.connect()
+        metrics.refresh()
         assert metric_value(metrics, "database_connections_in_use") == 0
 
     def test_ledger_batches_and_queue_length_are_counted(self, app: App, ann: UserClient) -> None:

@@ -42,13 +42,6 @@ class _SchemaGenerator(GenerateJsonSchema):
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
-    def normalize_name(self, name: str) -> str:
-        return super().normalize_name(_SCHEMA_NAMES.get(name, name))
-
-
-# Generators such as openapi-python-client cannot generate a class with a property of its own name.
-_SCHEMA_NAMES = {"Friends": "FriendList", "Records": "RecordList"}
-
 
 def _message_schemas(operations: Iterable[Operation]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return each operation's message schema, and the schemas that these refer to."""
