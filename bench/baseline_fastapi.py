@@ -19,12 +19,12 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from livebackend.database import rate_limit_counters
+from bench.baseline_statements import COUNT_REQUEST as COUNT_REQUEST_STATEMENT
 
 SECRET = os.environ["LIVEBACKEND_SECRETS"]
 DATABASE_URL = os.environ["LIVEBACKEND_DATABASE_URL"].replace("+psycopg2", "+asyncpg")
 
-COUNT_REQUEST = text(re.sub(r"%\((\w+)\)s", r":\1", rate_limit_counters._COUNT_REQUEST.text))
+COUNT_REQUEST = text(re.sub(r"%\((\w+)\)s", r":\1", COUNT_REQUEST_STATEMENT.text))
 
 engine = create_async_engine(DATABASE_URL, pool_size=10, max_overflow=0, pool_timeout=10)
 new_session = async_sessionmaker(engine, expire_on_commit=False)
@@ -244,5 +244,5 @@ async def search(userId: Annotated[str, Form()], me: CurrentAccount, db: Session
 
 
 @app.post("/nothing")
-async def nothing() -> dict[str, str | None]:
+async def nothing(token: Annotated[str, Form()] = "") -> dict[str, str | None]:
     return {"result": "0012", "message": None}

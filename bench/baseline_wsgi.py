@@ -1,13 +1,15 @@
 """Baseline: a WSGI callable that executes the operations without any framework.
 
-The callable sends livebackend's SQL statements as text through psycopg2, verifies the login token,
-counts requests against the rate limits, and creates the same JSON with orjson. The CPU time that
-livebackend needs in addition is the cost of the framework, SQLAlchemy and validation.
+The callable sends livebackend's SQL statements through psycopg2, prepared once per connection,
+verifies the login token, counts requests against the rate limits, and creates the same JSON with
+orjson. The CPU time that livebackend needs in addition is the cost of the framework and validation.
 """
 
+import base64
 import hmac
 import os
 import secrets
+import threading
 import time
 import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -25,88 +27,76 @@ import orjson
 import psycopg2.errors
 from sqlalchemy import make_url
 
+from bench import baseline_statements as sql
 from bench import fill_database
-from livebackend.database import rate_limit_counters
-from livebackend.models import CREDIT_SLOTS
-from livebackend.services import authentication, friends, gifts, lists, login_tokens
+from livebackend.core.cpu_count import available_cpus
 from livebackend.services.machine_semaphore import MachineSemaphore
-from livebackend.services.password_hashing import PasswordHasher
 
 SECRET = os.environ["LIVEBACKEND_SECRETS"]
+PEPPER = os.environ["LIVEBACKEND_PASSWORDS_PEPPER"].encode()
 DATABASE_URL = make_url(os.environ["LIVEBACKEND_DATABASE_URL"])
 MAX_CONNECTIONS = 10
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 # Signing key of login tokens, derived from the secret as itsdangerous derives it.
 SIGNING_KEY = sha256(b"livebackend.login" + b"signer" + SECRET.encode()).digest()
-PASSWORD_HASHER = PasswordHasher(os.environ["LIVEBACKEND_PASSWORDS_PEPPER"], cost=12)
-PASSWORD_HASH = PASSWORD_HASHER.hash(fill_database.PASSWORD)
-CREDIT_SLOT = 1 + secrets.randbelow(CREDIT_SLOTS)
-
-
-FRIEND_LIST, MESSAGE_LIST = lists._FRIENDS, lists._MESSAGES
-FIND_ACCOUNT, RELATIONSHIP = friends._SEARCH, friends._RELATIONSHIP
-LOCK_ACCOUNTS = friends._LOCK_ACCOUNTS.text
-TOKEN_OWNER = login_tokens._IDENTIFY.text
-LOGIN_ACCOUNT = authentication._ACCOUNT_BY_PHONE.text
-GIFT_ACCOUNTS = gifts._COIN_ACCOUNTS.text
-COUNT_REQUEST = rate_limit_counters._COUNT_REQUEST.text
-INSERT_REQUEST = "INSERT INTO friend_requests (applicant_id, addressee_id) VALUES (%s, %s)"
-ACCEPT_REQUEST = (
-    "UPDATE friend_requests SET state = 'accepted' WHERE id = %s AND state = 'open' RETURNING id"
+# The number of slots that livebackend spreads a host's gifts over.
+CREDIT_SLOT = 1 + secrets.randbelow(16)
+# All workers together hash as many passwords at once as livebackend does, each worker one.
+HASHES_AT_ONCE = max(1, available_cpus() - 1)
+hash_semaphore = MachineSemaphore(
+    Path(os.environ["LIVEBACKEND_DATA_DIR"]) / "hashing", HASHES_AT_ONCE
 )
-REQUESTS_BY_TIME = (
-    "SELECT id, applicant_id, addressee_id, state, sent_at_us FROM friend_requests"
-    " WHERE sent_at_us IN (%s, %s)"
-)
-INSERT_FRIENDSHIPS = "INSERT INTO friendships (account_id, friend_id) VALUES (%s, %s), (%s, %s)"
-LOCK_COINS = (
-    "SELECT amount FROM coin_slots WHERE coin_account_id = %s AND slot = 0 FOR NO KEY UPDATE"
-)
-CREDIT = (
-    "INSERT INTO coin_slots (coin_account_id, slot, amount) VALUES (%s, %s, %s)"
-    " ON CONFLICT (coin_account_id, slot)"
-    " DO UPDATE SET amount = coin_slots.amount + excluded.amount"
-)
-DEBIT = "UPDATE coin_slots SET amount = amount - %s WHERE coin_account_id = %s AND slot = 0"
-INSERT_TRANSFER = (
-    "INSERT INTO transfers (kind, debit_id, credit_id, amount, actor_id, request_id)"
-    " VALUES (1, %s, %s, %s, %s, %s) RETURNING id"
-)
-INSERT_GIFT = (
-    "INSERT INTO gifts (transfer_id, host_id, room_id, description) VALUES (%s, %s, %s, %s)"
-)
-
-pool: "LifoQueue[psycopg2.extensions.connection]" = LifoQueue()
-connection_numbers = count(1)
-hash_semaphore = MachineSemaphore(Path(os.environ["LIVEBACKEND_DATA_DIR"]) / "hashing", 1)
+hash_lock = threading.Lock()
 
 
 class OperationFailed(Exception):
     """An operation failed; the text of the exception is the result code."""
 
 
-@contextmanager
-def cursor() -> "Iterator[psycopg2.extensions.cursor]":
-    if pool.empty() and next(connection_numbers) <= MAX_CONNECTIONS:
+class Pool:
+    """A pool of connections in autocommit mode, which have prepared all statements."""
+
+    def __init__(self, *, synchronous_commit: str) -> None:
+        # The settings that livebackend's connections have, except for the time limits.
+        self.options = f"-c random_page_cost=1.1 -c synchronous_commit={synchronous_commit}"
+        self.idle: LifoQueue[psycopg2.extensions.connection] = LifoQueue()
+        self.connection_numbers = count(1)
+
+    @contextmanager
+    def cursor(self) -> "Iterator[psycopg2.extensions.cursor]":
+        if self.idle.empty() and next(self.connection_numbers) <= MAX_CONNECTIONS:
+            connection = self.connect()
+        else:
+            connection = self.idle.get(timeout=5)
+        try:
+            with connection.cursor() as db:
+                yield db
+        finally:
+            self.idle.put(connection)
+
+    def connect(self) -> "psycopg2.extensions.connection":
         connection = psycopg2.connect(
             host=DATABASE_URL.query["host"],
             port=DATABASE_URL.query["port"],
             user=DATABASE_URL.username,
             dbname=DATABASE_URL.database,
+            options=self.options,
         )
         connection.autocommit = True
-    else:
-        connection = pool.get(timeout=1)
-    try:
         with connection.cursor() as db:
-            yield db
-    finally:
-        pool.put(connection)
+            for statement in sql.Statement.all:
+                db.execute(statement.prepare)
+        return connection
+
+
+pool = Pool(synchronous_commit="on")
+# As in livebackend, no count of a rate limit waits for the disk.
+rate_limit_pool = Pool(synchronous_commit="off")
 
 
 @contextmanager
 def transaction() -> "Iterator[psycopg2.extensions.cursor]":
-    with cursor() as db:
+    with pool.cursor() as db:
         db.execute("BEGIN")
         try:
             yield db
@@ -120,7 +110,10 @@ def base64url_decode(encoded: str) -> bytes:
     return urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
 
 
-def verified_claims(token: str) -> dict[str, object]:
+def verified_claims(form: dict[str, str]) -> dict[str, object]:
+    token = form.get("token")
+    if not token:
+        raise OperationFailed("0012")
     payload, _, signature = token.rpartition(".")
     expected = hmac.digest(SIGNING_KEY, payload.encode(), "sha256")
     if not hmac.compare_digest(base64url_decode(signature), expected):
@@ -135,8 +128,8 @@ def verified_claims(token: str) -> dict[str, object]:
     }
 
 
-def identify(db: "psycopg2.extensions.cursor", token: str) -> int:
-    db.execute(TOKEN_OWNER, verified_claims(token))
+def identify(db: "psycopg2.extensions.cursor", claims: dict[str, object]) -> int:
+    db.execute(sql.TOKEN_OWNER.execute, claims)
     row = db.fetchone()
     if not row:
         raise OperationFailed("0012")
@@ -144,12 +137,7 @@ def identify(db: "psycopg2.extensions.cursor", token: str) -> int:
 
 
 def apply_rate_limit(
-    db: "psycopg2.extensions.cursor",
-    name: str,
-    account: int,
-    *,
-    checks_unknown_users: bool = False,
-    error_code: str = "0006",
+    name: str, account: int, *, checks_unknown_users: bool = False, error_code: str = "0006"
 ) -> None:
     names = [name, "unknown_users"] if checks_unknown_users else [name]
     rules = {
@@ -158,17 +146,16 @@ def apply_rate_limit(
         "windows_s": [3600] * len(names),
         "counted": [limit == name for limit in names],
     }
-    db.execute(COUNT_REQUEST, rules)
-    if db.fetchone():
-        raise OperationFailed(error_code)
+    with rate_limit_pool.cursor() as db:
+        db.execute(sql.COUNT_REQUEST.execute, rules)
+        if db.fetchone():
+            raise OperationFailed(error_code)
 
 
 def friendlist(form: dict[str, str]) -> object:
-    with cursor() as db:
-        db.execute(
-            FRIEND_LIST.text,
-            {**FRIEND_LIST.constant_values, **verified_claims(form["token"]), "limit": 5000},
-        )
+    claims = verified_claims(form)
+    with pool.cursor() as db:
+        db.execute(sql.FRIEND_LIST.execute, {**claims, "limit": 5000})
         rows = db.fetchall()
     if not rows:
         raise OperationFailed("0012")
@@ -189,11 +176,9 @@ def friendlist(form: dict[str, str]) -> object:
 
 
 def messagelist(form: dict[str, str]) -> object:
-    with cursor() as db:
-        db.execute(
-            MESSAGE_LIST.text,
-            {**MESSAGE_LIST.constant_values, **verified_claims(form["token"]), "limit": 500},
-        )
+    claims = verified_claims(form)
+    with pool.cursor() as db:
+        db.execute(sql.MESSAGE_LIST.execute, {**claims, "limit": 500})
         rows = db.fetchall()
     if not rows:
         raise OperationFailed("0012")
@@ -229,10 +214,11 @@ def messagelist(form: dict[str, str]) -> object:
 
 
 def search(form: dict[str, str]) -> object:
-    with cursor() as db:
-        own_id = identify(db, form["token"])
-        apply_rate_limit(db, "search", own_id, checks_unknown_users=True)
-        db.execute(FIND_ACCOUNT.text, {"me": own_id, "phone": form["userId"]})
+    claims = verified_claims(form)
+    with pool.cursor() as db:
+        own_id = identify(db, claims)
+        apply_rate_limit("search", own_id, checks_unknown_users=True)
+        db.execute(sql.FIND_ACCOUNT.execute, {"me": own_id, "phone": form["userId"]})
         row = db.fetchone()
     if not row:
         raise OperationFailed("0007")
@@ -250,84 +236,85 @@ def search(form: dict[str, str]) -> object:
 
 
 def lock_accounts(db: "psycopg2.extensions.cursor", own_id: int, phone: str) -> int:
-    db.execute(LOCK_ACCOUNTS, {"me": own_id, "user_id": phone})
-    return next(account_id for account_id, row_phone, _ in db.fetchall() if row_phone == phone)
+    db.execute(sql.LOCK_ACCOUNTS.execute, {"me": own_id, "user_id": phone})
+    return next(account_id for account_id, row_phone in db.fetchall() if row_phone == phone)
 
 
 def find_relationship(db: "psycopg2.extensions.cursor", own_id: int, other_id: int) -> tuple:
-    db.execute(RELATIONSHIP.text, {**RELATIONSHIP.constant_values, "me": own_id, "other": other_id})
+    db.execute(sql.RELATIONSHIP.execute, {"me": own_id, "other": other_id})
     return db.fetchone()
 
 
+def become_friends(
+    db: "psycopg2.extensions.cursor", own_id: int, other_id: int, request_id: int
+) -> None:
+    db.execute(sql.ACCEPT_REQUEST.execute, {"id": request_id})
+    db.execute(sql.INSERT_FRIENDSHIPS.execute, {"me": own_id, "other": other_id})
+
+
 def add(form: dict[str, str]) -> object:
+    claims = verified_claims(form)
     with transaction() as db:
-        own_id = identify(db, form["token"])
-        with cursor() as limit_db:
-            apply_rate_limit(limit_db, "friend_requests", own_id, checks_unknown_users=True)
+        own_id = identify(db, claims)
+        apply_rate_limit("friend_requests", own_id, checks_unknown_users=True)
         other_id = lock_accounts(db, own_id, form["userId"])
         are_friends, own_request_id, their_request_id, *_ = find_relationship(db, own_id, other_id)
         if are_friends:
             raise OperationFailed("0010")
         if their_request_id:
-            db.execute(ACCEPT_REQUEST, (their_request_id,))
-            db.execute(INSERT_FRIENDSHIPS, (own_id, other_id, other_id, own_id))
+            become_friends(db, own_id, other_id, their_request_id)
         elif not own_request_id:
-            db.execute(INSERT_REQUEST, (own_id, other_id))
+            db.execute(sql.INSERT_REQUEST.execute, {"me": own_id, "other": other_id})
     return {"result": "0000", "message": None}
 
 
 def deal_message(form: dict[str, str]) -> object:
+    claims = verified_claims(form)
     with transaction() as db:
-        own_id = identify(db, form["token"])
-        with cursor() as limit_db:
-            apply_rate_limit(limit_db, "friend_changes", own_id)
+        own_id = identify(db, claims)
+        apply_rate_limit("friend_changes", own_id)
         other_id = lock_accounts(db, own_id, form["userId"])
-        db.execute(
-            REQUESTS_BY_TIME,
-            [int(form[name].partition(",")[2]) for name in ("verifyId", "objectId")],
-        )
+        first, second = (int(form[name].partition(",")[2]) for name in ("verifyId", "objectId"))
+        db.execute(sql.REQUESTS_BY_TIME.execute, {"first": first, "second": second})
         db.fetchall()
         _, _, their_request_id, *_ = find_relationship(db, own_id, other_id)
         if not their_request_id:
             raise OperationFailed("0006")
-        db.execute(ACCEPT_REQUEST, (their_request_id,))
-        db.execute(INSERT_FRIENDSHIPS, (own_id, other_id, other_id, own_id))
+        become_friends(db, own_id, other_id, their_request_id)
     return {"result": "0000", "message": None}
 
 
 def send_gift(form: dict[str, str]) -> object:
     coins = int(form["value"])
-    with cursor() as db:
-        db.execute(GIFT_ACCOUNTS, {**verified_claims(form["token"]), "user_id": form["object"]})
-        sender_coin_account_id, host_coin_account_id, host_id, room_id = db.fetchone()
-        apply_rate_limit(
-            db, "gifts", sender_coin_account_id, checks_unknown_users=True, error_code="0013"
-        )
+    claims = verified_claims(form)
+    with pool.cursor() as db:
+        db.execute(sql.GIFT_ACCOUNTS.execute, {**claims, "user_id": form["object"]})
+        debit, credit, host_id, room_id = db.fetchone()
+    apply_rate_limit("gifts", debit, checks_unknown_users=True, error_code="0013")
+    transfer = {"debit": debit, "credit": credit, "coins": coins, "slot": CREDIT_SLOT}
     with transaction() as db:
-        db.execute(LOCK_COINS, (sender_coin_account_id,))
+        db.execute(sql.LOCK_COINS.execute, transfer)
         if db.fetchone()[0] < coins:
             raise OperationFailed("0013")
-        db.execute(CREDIT, (host_coin_account_id, CREDIT_SLOT, coins))
-        db.execute(DEBIT, (coins, sender_coin_account_id))
-        db.execute(
-            INSERT_TRANSFER,
-            (
-                sender_coin_account_id,
-                host_coin_account_id,
-                coins,
-                sender_coin_account_id,
-                str(uuid.uuid4()),
-            ),
-        )
-        (transfer_id,) = db.fetchone()
-        db.execute(INSERT_GIFT, (transfer_id, host_id, room_id, form["description"]))
+        db.execute(sql.CREDIT.execute, transfer)
+        db.execute(sql.DEBIT.execute, transfer)
+        db.execute(sql.INSERT_TRANSFER.execute, {**transfer, "request_id": str(uuid.uuid4())})
+        gift = {"host_id": host_id, "room_id": room_id, "description": form["description"]}
+        db.execute(sql.INSERT_GIFT.execute, {**gift, "transfer_id": db.fetchone()[0]})
     return {"result": "0000", "message": None}
 
 
+def password_digest(password: str) -> bytes:
+    return base64.b64encode(hmac.digest(PEPPER, password.encode(), "sha384"))
+
+
 def check_password(password: str, password_hash: str) -> None:
-    with hash_semaphore.acquire(0, timeout_s=60):
-        if not bcrypt.checkpw(PASSWORD_HASHER._digest(password), password_hash.encode()):
+    with hash_lock, hash_semaphore.acquire(0, timeout_s=60):
+        if not bcrypt.checkpw(password_digest(password), password_hash.encode()):
             raise OperationFailed("0008")
+
+
+PASSWORD_HASH = bcrypt.hashpw(password_digest(fill_database.PASSWORD), bcrypt.gensalt(12)).decode()
 
 
 def hash_only(form: dict[str, str]) -> object:
@@ -336,8 +323,8 @@ def hash_only(form: dict[str, str]) -> object:
 
 
 def log_in(form: dict[str, str]) -> object:
-    with cursor() as db:
-        db.execute(LOGIN_ACCOUNT, {"phone": form["userId"]})
+    with pool.cursor() as db:
+        db.execute(sql.LOGIN_ACCOUNT.execute, {"phone": form["userId"]})
         account, _, token_version, password_hash, *_ = db.fetchone()
     check_password(form["password"], password_hash)
     now = int(time.time())

@@ -1,8 +1,10 @@
 -- wrk script that posts the lines of a file to the URL in an endless loop. The environment variable
--- BODIES is the path of the file. Each thread starts at a different line. At the end, the script
+-- BODIES is the path of the file; a response that does not contain the result code EXPECTED_CODE
+-- counts as failed. Each thread starts at a different line. At the end, the script
 -- prints the measurements as one line of JSON.
 
 local bodies, threads = {}, {}
+local expected_text = '"' .. os.getenv("EXPECTED_CODE") .. '"'
 for line in io.lines(os.getenv("BODIES")) do bodies[#bodies + 1] = line end
 
 function setup(thread)
@@ -23,7 +25,7 @@ function request()
 end
 
 function response(status, headers, body)
-  if status ~= 200 or not body:find('"0000"', 1, true) then failed = failed + 1 end
+  if status ~= 200 or not body:find(expected_text, 1, true) then failed = failed + 1 end
 end
 
 function done(summary, latency, requests)

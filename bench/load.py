@@ -30,7 +30,7 @@ class Call:
 
 @dataclass
 class LoadResult:
-    """Measurements of a load; `failed` counts all requests without result 0000."""
+    """Measurements of a load; `failed` counts all requests without the expected result code."""
 
     requests: int
     seconds: float
@@ -48,16 +48,23 @@ class LoadResult:
 
 
 def run_wrk(
-    port: int, path: str, bodies: Sequence[str], *, folder: Path, seconds: float, connections: int
+    port: int,
+    path: str,
+    bodies: Sequence[str],
+    *,
+    folder: Path,
+    seconds: float,
+    connections: int,
+    expected_code: str = "0000",
 ) -> LoadResult:
-    """Post the bodies in a loop with wrk."""
-    bodies_file = folder / "bodies"
+    """Post the bodies in a loop with wrk; other result codes than the expected one are failures."""
+    bodies_file = folder / f"bodies-{threading.get_ident()}"
     bodies_file.write_text("\n".join(bodies))
     command = ["wrk", "--threads=1", f"--connections={connections}", f"--duration={seconds:.0f}s"]
     command += ["--timeout=10s", f"--script={_WRK_SCRIPT}", f"http://127.0.0.1:{port}{path}"]
     completed = subprocess.run(
         command,
-        env={**os.environ, "BODIES": str(bodies_file)},
+        env={**os.environ, "BODIES": str(bodies_file), "EXPECTED_CODE": expected_code},
         capture_output=True,
         text=True,
         timeout=seconds + 60,

@@ -1,22 +1,39 @@
 """CPU time and memory of processes, read from /proc on Linux."""
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 _TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
+_LISTEN = "0A"  # the state of a listening socket in /proc/net/tcp
 
 
-def process_tree(root_pid: int) -> list[int]:
-    """Return the ids of a process and all its descendants."""
+def process_tree(*root_pids: int) -> list[int]:
+    """Return the ids of some processes and of all their descendants, each once."""
     child_pids_by_pid: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (fields := _stat(int(entry.name))):
             child_pids_by_pid.setdefault(int(fields[1]), []).append(int(entry.name))
-    pids = [root_pid]
+    pids = list(root_pids)
     for pid in pids:
-        pids += child_pids_by_pid.get(pid, [])
+        pids += [child for child in child_pids_by_pid.get(pid, []) if child not in pids]
     return pids
+
+
+def listening_pids(port: int) -> list[int]:
+    """Return the processes that listen on a TCP port, as far as this user may see them."""
+    sockets = set()
+    for table in ("tcp", "tcp6"):
+        with suppress(FileNotFoundError):
+            for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+                _, address, _, state, *_, inode = line.split()[:10]
+                if state == _LISTEN and int(address.rpartition(":")[2], 16) == port:
+                    sockets.add(f"socket:[{inode}]")
+    processes = (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [
+        int(process.name) for process in processes if not sockets.isdisjoint(_open_files(process))
+    ]
 
 
 def cpu_ms(pids: list[int]) -> float:
@@ -44,6 +61,12 @@ def processor_name() -> str:
         if line.startswith("model name"):
             return line.partition(": ")[2]
     return "unknown"
+
+
+def _open_files(process: Path) -> Iterator[str]:
+    with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+        for file in (process / "fd").iterdir():
+            yield str(file.readlink())
 
 
 def _stat(pid: int) -> list[str] | None:

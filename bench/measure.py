@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 import requests
 from sqlalchemy import text
@@ -15,6 +16,7 @@ from bench.machine import cpu_ms, process_tree
 from bench.servers import Server
 from livebackend.database.engine import Database
 
+T = TypeVar("T")
 Action = Callable[[Server], LoadResult]
 # Path and encoded form of a POST request.
 Post = tuple[str, str]
@@ -33,7 +35,6 @@ class Row:
     p50_ms: float
     p99_ms: float
     failed: int
-    first_error: str
     server_cpu: float
     postgres_cpu: float
     statements: float | None
@@ -53,6 +54,8 @@ class Meter:
         self.rows: list[Row] = []
         # Results that are printed below the table, by topic.
         self.notes: dict[str, str] = {}
+        # Descriptions of failed requests; if there are any, the results are not valid.
+        self.failures: list[str] = []
 
     def measure(
         self,
@@ -62,13 +65,16 @@ class Meter:
         rounds: int = 1,
         counted_posts: Mapping[Server, Sequence[Post]] | None = None,
     ) -> dict[str, Row]:
-        """Run each server's action once per round; return a dict from server name to Row."""
+        """Run each server's action once per round; return a dict from server name to Row.
+
+        Each round begins with another server, because the first one after a checkpoint writes more.
+        """
         # Write a checkpoint now, so that PostgreSQL writes none for earlier data while measuring.
         self._execute("CHECKPOINT")
         results_by_server: dict[Server, list[LoadResult]] = {server: [] for server in actions}
         cpu_by_server = dict.fromkeys(actions, (0.0, 0.0))
-        for _ in range(rounds):
-            for server, action in actions.items():
+        for number in range(rounds):
+            for server, action in _rotated(list(actions.items()), number):
                 cpu_before = self._cpu(server)
                 results_by_server[server].append(action(server))
                 cpu_after = self._cpu(server)
@@ -88,7 +94,6 @@ class Meter:
                 median(result.p50_ms for result in server_results),
                 median(result.p99_ms for result in server_results),
                 sum(result.failed for result in server_results),
-                next((result.first_error for result in server_results if result.first_error), ""),
                 cpu_by_server[server][0] / request_count,
                 cpu_by_server[server][1] / request_count,
                 self._statements_per_request(server, counted_posts[server])
@@ -96,8 +101,15 @@ class Meter:
                 else None,
             )
             self.rows.append(rows[server.name])
+            for result in server_results:
+                self.note_failures(f"{measurement} ({server.name})", result)
             print(_line(rows[server.name]), flush=True)
         return rows
+
+    def note_failures(self, name: str, result: LoadResult) -> None:
+        if result.failed:
+            self.failures.append(f"{name}: {result.failed} {result.first_error}".strip())
+            print(f"FAILED: {self.failures[-1]}", flush=True)
 
     def _cpu(self, server: Server) -> tuple[float, float]:
         return cpu_ms(server.pids), cpu_ms(process_tree(self._postgres))
@@ -134,6 +146,11 @@ class Meter:
                 connection.execute(text(statement))
 
 
+def _rotated(items: list[T], number: int) -> list[T]:
+    first = number % len(items)
+    return items[first:] + items[:first]
+
+
 def post_form(server: Server, path: str, form: str) -> requests.Response:
     """Post a form to a server over a new connection and return the response."""
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -142,9 +159,7 @@ def post_form(server: Server, path: str, form: str) -> requests.Response:
 
 
 def _line(row: Row) -> str:
-    failure_text = f"  {row.failed} failed: {row.first_error}" if row.failed else ""
     return (
         f"{row.measurement:34} {row.server:11} {row.rate:7.0f}/s  p50 {row.p50_ms:6.1f} ms  "
         f"p99 {row.p99_ms:6.1f} ms  cpu {row.server_cpu:6.3f} + {row.postgres_cpu:.3f} ms"
-        f"{failure_text}"
     )

@@ -106,7 +106,7 @@ def run_requests(operation: str, seconds: float) -> None:
     """Call an operation for some seconds, and print the CPU time per request."""
     from pyramid.paster import get_app
 
-    from bench.__main__ import new_token_issuer
+    from bench.harness import new_token_issuer
 
     app = get_app(str(ROOT / "production.ini"))
     issue_token = new_token_issuer()

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,15 @@ PEPPER = "a-pepper-of-the-bench-that-is-long-enough"
 
 @dataclass(frozen=True)
 class Server:
+    """A measured server; `root_pids` are its processes without their descendants."""
+
     name: str
     port: int
-    process: subprocess.Popen[bytes]
+    root_pids: tuple[int, ...]
 
     @property
     def pids(self) -> list[int]:
-        return process_tree(self.process.pid)
+        return process_tree(*self.root_pids)
 
 
 def environment(database_url: str, folder: Path) -> dict[str, str]:
@@ -62,10 +64,22 @@ def environment(database_url: str, folder: Path) -> dict[str, str]:
     }
 
 
-def _command(name: str, port: int, workers: int) -> list[str]:
-    ini = str(ROOT / "production.ini")
+def earlier_version() -> Path | None:
+    """Return the checkout that BENCH_BEFORE names, or None."""
+    if not (name := os.environ.get("BENCH_BEFORE")):
+        return None
+    folder = Path(name).resolve()
+    if not (folder / "livebackend" / "__init__.py").exists():
+        raise SystemExit(f"BENCH_BEFORE: {folder} is not a checkout of livebackend")
+    return folder
+
+
+def _command(name: str, port: int, workers: int, checkout: Path) -> list[str]:
+    ini = str(checkout / "production.ini")
+    serve = ["livebackend.cli", "serve", ini, f"--port={port}"]
     commands = {
-        "livebackend": ["livebackend.cli", "serve", ini, f"--port={port}"],
+        "livebackend": serve,
+        "before": serve,
         # Granian starts worker processes with 64 threads each, as `livebackend serve` does.
         "baseline": [
             *("granian", "--interface=wsgi", "--http=1", "--no-ws", "--log-level=error"),
@@ -83,45 +97,61 @@ def _command(name: str, port: int, workers: int) -> list[str]:
 
 @contextmanager
 def running_servers(
-    names: list[str], variables: Mapping[str, str], folder: Path, *, workers: int
+    names: Iterable[str], variables: Mapping[str, str], folder: Path, *, workers: int
 ) -> Iterator[dict[str, Server]]:
-    """Yield the servers by name once they accept connections; stop them at the end."""
-    servers: dict[str, Server] = {}
-    with (folder / "servers.log").open("ab") as log:
-        try:
-            for name in names:
-                port = _free_port()
+    """Yield the servers by name once they accept connections; stop them at the end.
+
+    The server "before" runs the code of the checkout that BENCH_BEFORE names.
+    """
+    log = folder / "servers.log"
+    processes: dict[str, tuple[int, subprocess.Popen[bytes]]] = {}
+    try:
+        for name in names:
+            port, checkout = free_port(), earlier_version() if name == "before" else ROOT
+            assert checkout
+            with log.open("ab") as output:
                 process = subprocess.Popen(
-                    _command(name, port, workers), env=variables, cwd=folder, stdout=log, stderr=log
+                    _command(name, port, workers, checkout),
+                    env={**variables, "PYTHONPATH": str(checkout)},
+                    cwd=folder,
+                    stdout=output,
+                    stderr=output,
                 )
-                servers[name] = Server(name, port, process)
-            for server in servers.values():
-                _wait_for(server, folder / "servers.log")
-            yield servers
-        finally:
-            for server in servers.values():
-                server.process.send_signal(signal.SIGTERM)
-            for server in servers.values():
-                try:
-                    server.process.wait(20)
-                except subprocess.TimeoutExpired:
-                    server.process.kill()
+            processes[name] = port, process
+        for name, (port, process) in processes.items():
+            if not wait_for_port(port, process, timeout_s=60):
+                raise SystemExit(f"{name} did not start:\n{log.read_text()}")
+        yield {
+            name: Server(name, port, (process.pid,)) for name, (port, process) in processes.items()
+        }
+    finally:
+        stop(*(process for _, process in processes.values()))
 
 
-def _wait_for(server: Server, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while True:
+def wait_for_port(port: int, process: subprocess.Popen[bytes] | None, *, timeout_s: float) -> bool:
+    """Wait until a server accepts connections; return False if it does not, or has ended."""
+    deadline = time.monotonic() + timeout_s
+    while not (process and process.poll() is not None) and time.monotonic() < deadline:
         try:
-            socket.create_connection(("127.0.0.1", server.port)).close()
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
         except OSError:
-            if server.process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{server.name} did not start:\n{log.read_text()}") from None
             time.sleep(0.05)
         else:
-            return
+            return True
+    return False
 
 
-def _free_port() -> int:
+def stop(*processes: subprocess.Popen[bytes]) -> None:
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    for process in processes:
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
