@@ -102,7 +102,8 @@ format: .venv/installed-development ## fix style and format
 	@$(IN_VENV) ruff check --fix-only .
 	@$(IN_VENV) ruff format .
 
-# The benchmark uses only the loopback interface. For a quick run: make bench BENCH_SECONDS=2 BENCH_ROUNDS=2.
+# The benchmark uses only the loopback interface. For a quick run: make bench BENCH_SECONDS=1 BENCH_ROUNDS=1.
+# BENCH_BEFORE=<folder> also measures another checkout, BENCH_BASELINE=<URL> any other server.
 bench: .venv/installed-bench ## measure every operation against the baseline and FastAPI (needs wrk)
 	@PYTHONWARNINGS=ignore exec $(IN_VENV) bench
 

@@ -86,7 +86,7 @@ class Meter:
                 )
         rows = {}
         for server, server_results in results_by_server.items():
-            request_count = sum(result.requests for result in server_results)
+            request_count = sum(result.requests for result in server_results) or 1
             rows[server.name] = Row(
                 measurement,
                 server.name,

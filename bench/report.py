@@ -42,9 +42,22 @@ def format_table(rows: list[Row], notes: dict[str, str]) -> str:
         cells.append("" if row.statements is None else f"{row.statements:.1f}")
         for _, name, value in ratios:
             is_compared = row.server == "livebackend" and name in references
-            cells.append(f"{value(row) / value(references[name]):.2f}" if is_compared else "")
+            cells.append(_ratio(value(row), value(references[name])) if is_compared else "")
         lines.append(f"| {' | '.join(cells)} |")
+    ratios_to_before = [
+        f"{row.measurement} {_ratio(row.cpu, before.cpu)}"
+        for row in rows
+        for before in rows
+        if (row.server, before.server) == ("livebackend", "before")
+        and row.measurement == before.measurement
+    ]
+    if ratios_to_before:
+        notes = {**notes, "CPU ÷ before": ", ".join(ratios_to_before)}
     return "\n".join([*lines, "", *(f"* {name}: {note}" for name, note in notes.items())])
+
+
+def _ratio(value: float, reference: float) -> str:
+    return f"{value / reference:.2f}" if reference else "–"
 
 
 def _cpu(row: Row) -> float:
