@@ -52,7 +52,7 @@ def format_table(rows: list[Row], notes: dict[str, str]) -> str:
         and row.measurement == before.measurement
     ]
     if ratios_to_before:
-        notes = {**notes, "CPU ÷ before": ", ".join(ratios_to_before)}
+        notes = {**notes, "CPU ÷ before": "; ".join(ratios_to_before)}
     return "\n".join([*lines, "", *(f"* {name}: {note}" for name, note in notes.items())])
 
 

@@ -77,7 +77,7 @@ def test_note_below_the_table_lists_the_ratios_to_the_earlier_version() -> None:
         for measurement in ("search", "gift")
         for server, cpu_ms in (("livebackend", 3), ("before", 4), ("baseline", 1))
     ]
-    assert report.format_table(rows, {}).endswith("* CPU ÷ before: search 0.75, gift 0.75")
+    assert report.format_table(rows, {}).endswith("* CPU ÷ before: search 0.75; gift 0.75")
 
 
 def test_baseline_prepares_a_statement_with_numbered_parameters() -> None:
