@@ -11,6 +11,8 @@ import itsdangerous
 import orjson
 from itsdangerous.encoding import base64_encode
 
+from livebackend.core.hmac_sha256 import HmacSha256
+
 _MAX_SIGNED_CHARACTERS = 1024
 
 
@@ -30,15 +32,14 @@ class Signer:
     def __init__(self, secrets: Sequence[str], *, kind: str) -> None:
         # The keys are derived once here. The Serializer of itsdangerous would derive them again for
         # each token.
-        self._keys = [
+        keys = [
             itsdangerous.Signer(
                 secret, salt=f"livebackend.{kind}", digest_method=sha256
             ).derive_key()
             for secret in secrets
         ]
-        self._signer = itsdangerous.Signer(
-            self._keys[0], key_derivation="none", digest_method=sha256
-        )
+        self._signer = itsdangerous.Signer(keys[0], key_derivation="none", digest_method=sha256)
+        self._hmacs = [HmacSha256(key) for key in keys]
 
     def sign(self, value: Any) -> str:
         return self._signer.sign(base64_encode(json.dumps(value, separators=(",", ":")))).decode()
@@ -51,11 +52,11 @@ class Signer:
         payload, _, signature = text.rpartition(".")
         # The texts of the signatures are compared. itsdangerous compares the decoded signatures,
         # and its decoder ignores padding, unused bits and characters outside the alphabet.
-        if not any(hmac.compare_digest(_signature(key, payload), signature) for key in self._keys):
-            return None
-        return orjson.loads(urlsafe_b64decode(payload + "=="))
+        for keyed_hmac in self._hmacs:
+            if hmac.compare_digest(_signature(keyed_hmac, payload), signature):
+                return orjson.loads(urlsafe_b64decode(payload + "=="))
+        return None
 
 
-def _signature(key: bytes, payload: str) -> str:
-    digest = hmac.digest(key, payload.encode(), "sha256")
-    return urlsafe_b64encode(digest).rstrip(b"=").decode()
+def _signature(keyed_hmac: HmacSha256, payload: str) -> str:
+    return urlsafe_b64encode(keyed_hmac.digest(payload.encode())).rstrip(b"=").decode()
