@@ -36,9 +36,10 @@ class Request(PyramidRequest):  # type: ignore[misc]  # Pyramid has no type hint
     # The account id in the login token, set before the token is checked for revocation.
     account_id: int | None = None
     current_user: CurrentUser
-    # The rate limits that count this request; None before they are applied. A retry of the
-    # transaction does not apply them again.
-    counted_limits: tuple[RateLimit, ...] | None = None
+    # Whether the statement that counted this request has set `current_user`.
+    is_authenticated = False
+    # The rate limits that count this request.
+    counted_limits: tuple[RateLimit, ...] = ()
     # The result code of the response, once it is rendered.
     result_code: ResultCode | None = None
     parameters: Any

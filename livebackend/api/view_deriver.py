@@ -25,25 +25,23 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
     if operation is None:
         return view if info.exception_only else _require_database(view)
 
-    def check_and_call_view(
+    def authenticate_and_call_view(
         context: Any, request: Request, connection: Connection | None = None
     ) -> Any:
-        if operation.requires_login and not operation.authenticates_in_query:
+        is_authenticated = operation.authenticates_in_query or request.is_authenticated
+        if operation.requires_login and not is_authenticated:
             _authenticate(request, connection)
-        request.parameters = _parse_parameters(request, operation, connection)
-        _apply_rate_limits(request, operation)
         return view(context, request)
 
-    def check_and_call_view_with_connection(context: Any, request: Request) -> Any:
-        def run_with_connection(connection: Connection) -> Any:
+    def run_with_connection(context: Any, request: Request) -> Any:
+        def call_view(connection: Connection) -> Any:
             request.db = connection
-            return check_and_call_view(context, request, connection)
+            return authenticate_and_call_view(context, request, connection)
 
         database = request.services.database
-        run_function = database.run_autocommit if operation.read_only else database.run
-        return run_function(run_with_connection)
+        return (database.run_autocommit if operation.read_only else database.run)(call_view)
 
-    run_view = check_and_call_view_with_connection if operation.transaction else check_and_call_view
+    run_view = run_with_connection if operation.transaction else authenticate_and_call_view
 
     def run(context: Any, request: Request) -> Any:
         # The operation is set first, because exception views read its default error code.
@@ -52,6 +50,8 @@ def operation_deriver(view: Callable[[Any, Request], Any], info: Any) -> Callabl
         if operation.requires_login:
             request.claims = request.services.login_tokens.read(request.params.get("token"))
             request.account_id = request.claims.account_id
+        request.parameters = _parse_parameters(request, operation)
+        _apply_rate_limits(request, operation)
         return _correct_counts(run_view, operation, context, request)
 
     return run
@@ -91,32 +91,37 @@ def _authenticate(request: Request, connection: Connection | None) -> None:
     )
 
 
-def _parse_parameters(
-    request: Request, operation: Operation, connection: Connection | None
-) -> Parameters:
+def _parse_parameters(request: Request, operation: Operation) -> Parameters:
     try:
         return operation.parameters.parse(
             request.params, phone_pattern=request.registry.phone_pattern
         )
     except InvalidParameter:
-        # The operation's statement would check the token, but does not run after this error. The
-        # token is checked here, because its error takes precedence over an invalid parameter.
-        if operation.authenticates_in_query:
-            _authenticate(request, connection)
+        # The statement that would check the token does not run after this error. The token is
+        # checked here, because its error takes precedence over an invalid parameter.
+        if operation.requires_login:
+            _authenticate(request, None)
         raise
 
 
 def _apply_rate_limits(request: Request, operation: Operation) -> None:
-    """Apply the rate limits in a separate transaction.
+    """Count the request before its transaction; the same statement authenticates the user.
 
-    A rollback of the operation does not undo the counts. The login token and the parameters are
-    checked first, because an invalid request must not use up a limit.
+    A rollback or a retry of the operation does not change the counts. An invalid token or parameter
+    uses up no limit. If no limit has a rule, the operation's own connection authenticates.
     """
-    if request.counted_limits is not None:
-        return
+    services = request.services
     limits = [RateLimit(name, _limit_subject(request)) for name in operation.rate_limits]
-    checked_limits = _unknown_user_limits(request, operation, counted=False)
-    request.services.rate_limits.consume(*limits, *checked_limits)
+    all_limits = [*limits, *_unknown_user_limits(request, operation, counted=False)]
+    if not services.rate_limits.has_rules(*all_limits):
+        return
+    if operation.requires_login:
+        request.current_user = services.login_tokens.identify_and_count(
+            services.rate_limits, request.claims, *all_limits
+        )
+        request.is_authenticated = True
+    else:
+        services.rate_limits.consume(*all_limits)
     request.counted_limits = tuple(limits)
 
 
@@ -137,7 +142,7 @@ def _correct_counts(
             request.services.rate_limits.consume(*limits)
             raise
     except RateLimited:
-        request.services.rate_limits.undo(*(request.counted_limits or ()))
+        request.services.rate_limits.undo(*request.counted_limits)
         raise
 
 
@@ -150,7 +155,7 @@ def _unknown_user_limits(
 
 def _limit_subject(request: Request) -> str:
     is_logged_in = request.operation is not None and request.operation.requires_login
-    return account_subject(request.current_user.id) if is_logged_in else request.address
+    return account_subject(request.claims.account_id) if is_logged_in else request.address
 
 
 operation_deriver.options = ("operation",)  # type: ignore[attr-defined]

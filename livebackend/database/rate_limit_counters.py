@@ -1,9 +1,9 @@
 """Counters of the rate limits in PostgreSQL, shared by all workers."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import ARRAY, Boolean, Select, bindparam, case, cast, func, select, text, true
 
 from livebackend.database.engine import Database
 from livebackend.database.prepared_statements import PreparedStatement
@@ -80,6 +80,39 @@ class WindowRule(NamedTuple):
     counted: bool
 
 
+class CountingStatement(PreparedStatement):
+    """A statement that selects a row and can count a request in the same round trip.
+
+    If no row is selected, no request is counted.
+    """
+
+    def __init__(
+        self, statement: Select[*tuple[Any, ...]], *, counts_all_if_null: str | None = None
+    ) -> None:
+        """Prepare `statement` with and without the count.
+
+        If the column `counts_all_if_null` of the row is NULL, the request counts against all rules,
+        also those that are otherwise only checked.
+        """
+        super().__init__(statement)
+        row = statement.cte("selected")
+        boolean_array = ARRAY(Boolean)
+        counted: Any = cast(bindparam("counted"), boolean_array)
+        if counts_all_if_null:
+            all_counted = cast(bindparam("all_counted"), boolean_array)
+            counted = case((row.c[counts_all_if_null].is_(None), all_counted), else_=counted)
+        count = (
+            func.count_request(
+                bindparam("keys"), bindparam("maximums"), bindparam("windows_s"), counted
+            )
+            .table_valued("retry_after_s", name="count")
+            .render_derived()
+        )
+        self.with_count = PreparedStatement(
+            select(row, count.c.retry_after_s).select_from(row.outerjoin(count, true()))
+        )
+
+
 class RateLimitCounters:
     """Moving windows in the table `rate_limit_counters`. Each method commits at once."""
 
@@ -91,19 +124,31 @@ class RateLimitCounters:
 
         Returns None if the request is counted, otherwise the seconds until it can succeed.
         """
-        sorted_rules = sorted(rules)
+        values = _count_values(rules)
         row = self._database.run_autocommit(
-            lambda connection: _COUNT_REQUEST.first(
-                connection,
-                {
-                    "keys": [rule.key for rule in sorted_rules],
-                    "maximums": [rule.maximum for rule in sorted_rules],
-                    "windows_s": [rule.window_s for rule in sorted_rules],
-                    "counted": [rule.counted for rule in sorted_rules],
-                },
-            )
+            lambda connection: _COUNT_REQUEST.first(connection, values)
         )
         return row.retry_after_s if row else None
+
+    def select_and_count(
+        self,
+        statement: CountingStatement,
+        values: Mapping[str, Any],
+        rules: Sequence[WindowRule],
+    ) -> tuple[Any, float | None]:
+        """Select a row, and count a request if there is one; return both results.
+
+        The second result is that of `count`.
+        """
+        all_values = {**values, **_count_values(rules)}
+        row = self._database.run_autocommit(
+            lambda connection: statement.with_count.first(connection, all_values)
+        )
+        return row, row.retry_after_s if row else None
+
+    def select(self, statement: CountingStatement, values: Mapping[str, Any]) -> Any:
+        """Select a row without counting a request; return None if there is no row."""
+        return self._database.run_autocommit(lambda connection: statement.first(connection, values))
 
     def subtract(self, keys: Sequence[str]) -> None:
         """Subtract one request from each counter that is not zero."""
@@ -140,3 +185,15 @@ class RateLimitCounters:
 
     def close(self) -> None:
         self._database.close()
+
+
+def _count_values(rules: Sequence[WindowRule]) -> dict[str, Any]:
+    """Return the parameters of the SQL function count_request, which needs sorted keys."""
+    keys, maximums, windows_s, counted = map(list, zip(*sorted(rules), strict=True))
+    return {
+        "keys": keys,
+        "maximums": maximums,
+        "windows_s": windows_s,
+        "counted": counted,
+        "all_counted": [True] * len(keys),
+    }

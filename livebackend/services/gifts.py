@@ -19,7 +19,7 @@ from livebackend.core.errors import (
     UnknownUser,
 )
 from livebackend.database.engine import Database, require_replication
-from livebackend.database.prepared_statements import PreparedStatement
+from livebackend.database.rate_limit_counters import CountingStatement
 from livebackend.ledger.transfers import (
     CoinAccount,
     Gift,
@@ -42,9 +42,10 @@ _credit_account = aliased(models.CoinAccount, name="credit")
 _host_and_room = join(
     models.Account, _credit_account, _credit_account.owner_id == models.Account.id
 ).outerjoin(models.Room, and_(models.Room.account_id == models.Account.id, models.room_is_open))
-# Authenticates the login token and finds both coin accounts in one statement. The statement returns
-# no row if the token is invalid, and NULL as `credit_id` if the host is unknown.
-_COIN_ACCOUNTS = PreparedStatement(
+# Authenticates the login token, finds both coin accounts and counts the gift in one statement. The
+# statement returns no row if the token is invalid, and NULL as `credit_id` if the host is unknown;
+# the gift then counts against the limit of unknown users too.
+_COIN_ACCOUNTS = CountingStatement(
     select(
         _debit_account.id.label("debit_id"),
         _credit_account.id.label("credit_id"),
@@ -54,7 +55,8 @@ _COIN_ACCOUNTS = PreparedStatement(
         _giver.join(_debit_account, _debit_account.owner_id == _giver.c.id).outerjoin(
             _host_and_room, models.account_has_user_id
         )
-    )
+    ),
+    counts_all_if_null="credit_id",
 )
 _GIFT_EXISTS = text("SELECT id FROM transfers WHERE actor_id = :actor AND request_id = :request_id")
 _GIFT_TO_REMOVED_HOST = text(
@@ -68,6 +70,12 @@ _GIFT_TO_REMOVED_HOST = text(
                 AND other.created_at <= transfers.created_at)
     """
 )
+
+_ERRORS = {
+    TransferStatus.INSUFFICIENT_COINS: InsufficientCoins,
+    TransferStatus.BALANCE_LIMIT: BalanceLimitReached,
+    TransferStatus.CONFLICT: RequestIdReused,
+}
 
 
 class Gifts:
@@ -112,14 +120,12 @@ class Gifts:
         self, claims: TokenClaims, host: str, coins: int, description: str, request_id: str
     ) -> None:
         deadline = time.monotonic() + self._timeout_s
-        values = claims.values | {"user_id": host}
-        coin_accounts = self._database.run_autocommit(
-            lambda connection: _COIN_ACCOUNTS.first(connection, values)
-        )
+        coin_accounts, rate_limited = self._find_coin_accounts(claims, host)
         if coin_accounts is None:
             raise TokenInvalid
         key = client_request_id(coin_accounts.debit_id, request_id)
-        self._apply_rate_limits(coin_accounts, key, account_id=claims.account_id)
+        if rate_limited:
+            self._count_retry(rate_limited, coin_accounts.debit_id, key, claims.account_id)
         if coin_accounts.credit_id is None:
             if self._was_given_to_removed_host(
                 coin_accounts.debit_id, key, host, coins, description
@@ -138,38 +144,42 @@ class Gifts:
             gift=Gift(coin_accounts.host_id, coin_accounts.room_id, description),
         )
         status = self._writer.submit(transfer, deadline=deadline).status
-        if status is TransferStatus.INSUFFICIENT_COINS:
-            raise InsufficientCoins
-        if status is TransferStatus.BALANCE_LIMIT:
-            raise BalanceLimitReached
         # A retry has the status CONFLICT if another account registered the host's phone meanwhile.
-        if status is TransferStatus.CONFLICT and not self._was_given_to_removed_host(
+        if status is TransferStatus.CONFLICT and self._was_given_to_removed_host(
             coin_accounts.debit_id, key, host, coins, description
         ):
-            raise RequestIdReused
+            return
+        if error := _ERRORS.get(status):
+            raise error
 
-    def _apply_rate_limits(self, coin_accounts: Any, key: uuid.UUID, *, account_id: int) -> None:
-        """Count a gift, before it is queued. Raises RateLimited.
+    def _find_coin_accounts(self, claims: TokenClaims, host: str) -> tuple[Any, RateLimited | None]:
+        """Return a row with both coin accounts, and the error if a rate limit is reached.
 
-        A gift to an unknown user counts against the limit of unknown users too. When that limit is
-        reached, a gift to a known user is refused, because its response would reveal the account.
-        A retry of a posted gift is not refused by these limits, but by `gift_retries`.
+        The row is None for a revoked token. When the limit of unknown users is reached, a gift to a
+        known user is refused too, because its response would reveal the account.
         """
-        subject = account_subject(account_id)
-        is_host_unknown = coin_accounts.credit_id is None
-        try:
-            self._rate_limits.consume(
-                RateLimit("gifts", subject),
-                RateLimit("unknown_users", subject, counted=is_host_unknown),
-            )
-        except RateLimited:
-            values = {"actor": coin_accounts.debit_id, "request_id": key}
-            is_retry = self._database.run_autocommit(
-                lambda connection: connection.execute(_GIFT_EXISTS, values).first() is not None
-            )
-            if not is_retry:
-                raise
-            self._rate_limits.consume(RateLimit("gift_retries", subject))
+        subject = account_subject(claims.account_id)
+        return self._rate_limits.select_and_consume(
+            _COIN_ACCOUNTS,
+            claims.values | {"user_id": host},
+            RateLimit("gifts", subject),
+            RateLimit("unknown_users", subject, counted=False),
+        )
+
+    def _count_retry(
+        self, rate_limited: RateLimited, actor_id: int, key: uuid.UUID, account_id: int
+    ) -> None:
+        """Count a retry of a posted gift; raise `rate_limited` for any other gift.
+
+        A retry is not refused by the limits of gifts, but by `gift_retries`.
+        """
+        values = {"actor": actor_id, "request_id": key}
+        is_retry = self._database.run_autocommit(
+            lambda connection: connection.execute(_GIFT_EXISTS, values).first() is not None
+        )
+        if not is_retry:
+            raise rate_limited
+        self._rate_limits.consume(RateLimit("gift_retries", account_subject(account_id)))
 
     def _was_given_to_removed_host(
         self, actor_id: int, key: uuid.UUID, host: str, coins: int, description: str

@@ -11,7 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 from livebackend import models
 from livebackend.core.errors import TokenExpired, TokenInvalid, TokenMissing
 from livebackend.core.signing import Signer
-from livebackend.database.prepared_statements import PreparedStatement
+from livebackend.database.rate_limit_counters import CountingStatement
+from livebackend.services.rate_limits import RateLimit, RateLimiter
 
 # The names of the claims in a token, in the order of the fields of TokenClaims, and their types.
 _CLAIMS, _CLAIM_TYPES = ("jti", "sub", "v", "exp"), (str, int, int, int)
@@ -59,7 +60,7 @@ TOKEN_OWNER = select(*CURRENT_USER_COLUMNS).where(
     .where(models.RevokedToken.token_id == bindparam("token_id"))
     .exists(),
 )
-_IDENTIFY = PreparedStatement(TOKEN_OWNER)
+_IDENTIFY = CountingStatement(TOKEN_OWNER)
 _REVOKE = (
     insert(models.RevokedToken)
     .values(token_id=bindparam("token_id"), expires_at=func.to_timestamp(bindparam("expires_at")))
@@ -120,6 +121,20 @@ class LoginTokens:
         if row is None:
             raise TokenInvalid
         return CurrentUser(*row)
+
+    def identify_and_count(
+        self, rate_limits: RateLimiter, claims: TokenClaims, *limits: RateLimit
+    ) -> CurrentUser:
+        """Return the account of a login token, and count its request; in one statement.
+
+        Raises TokenInvalid for a revoked token, which is not counted, and RateLimited.
+        """
+        row, error = rate_limits.select_and_consume(_IDENTIFY, claims.values, *limits)
+        if row is None:
+            raise TokenInvalid
+        if error:
+            raise error
+        return CurrentUser(row.id, row.phone, row.token_version)
 
     def revoke(self, connection: Connection, claims: TokenClaims) -> None:
         """Revoke one login token before it expires."""

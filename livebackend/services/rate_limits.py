@@ -1,15 +1,19 @@
 """Rate limits, shared by all workers."""
 
-import hmac
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from limits import RateLimitItem, parse_many
 
 from livebackend.core.errors import RateLimited
-from livebackend.database.rate_limit_counters import RateLimitCounters, WindowRule
+from livebackend.core.hmac_sha256 import HmacSha256
+from livebackend.database.rate_limit_counters import (
+    CountingStatement,
+    RateLimitCounters,
+    WindowRule,
+)
 
 _CALLS_PER_DELETION = 256
 
@@ -40,7 +44,7 @@ class RateLimiter:
         self, counters: RateLimitCounters, rules: Mapping[str, str], *, key: bytes
     ) -> None:
         self._counters = counters
-        self._key = key
+        self._hmac = HmacSha256(key)
         self._rules: Mapping[str, list[RateLimitItem]] = {
             name: _strictest_by_window(rule) for name, rule in rules.items()
         }
@@ -53,7 +57,27 @@ class RateLimiter:
         """
         retry_after_s = self._count(*limits)
         if retry_after_s is not None:
-            raise RateLimited(retry_after_s=max(1, ceil(retry_after_s)))
+            raise _rate_limited(retry_after_s)
+
+    def select_and_consume(
+        self, statement: CountingStatement, values: Mapping[str, Any], *limits: RateLimit
+    ) -> tuple[Any, RateLimited | None]:
+        """Select a row, and count a request if there is one; in one statement.
+
+        Returns the row or None, and the error if one of the limits is reached.
+        """
+        rules = list(self._window_rules(*limits))
+        closed_for_s = _closed_for_s(rules)
+        if not rules or closed_for_s is not None:
+            row, retry_after_s = self._counters.select(statement, values), closed_for_s
+        else:
+            self._delete_expired_sometimes()
+            row, retry_after_s = self._counters.select_and_count(statement, values, rules)
+        return row, None if retry_after_s is None else _rate_limited(retry_after_s)
+
+    def has_rules(self, *limits: RateLimit) -> bool:
+        """Return whether one of the limits can refuse a request."""
+        return any(self._rules[limit.name] for limit in limits)
 
     def try_consume(self, *limits: RateLimit) -> bool:
         """Count a request; return False, without counting it, if a limit is reached."""
@@ -83,21 +107,39 @@ class RateLimiter:
         rules = list(self._window_rules(*limits))
         if not rules:
             return None
-        # A rule such as "0 per day" permits no request, and has no counter that shows it.
-        if closed_windows_s := [rule.window_s for rule in rules if not rule.maximum]:
-            return max(closed_windows_s)
-        # Some calls delete expired counters: the table stays small between housekeeping runs.
+        closed_for_s = _closed_for_s(rules)
+        if closed_for_s is not None:
+            return closed_for_s
+        self._delete_expired_sometimes()
+        return self._counters.count(rules)
+
+    def _delete_expired_sometimes(self) -> None:
+        """Delete expired counters in some calls, so that the table stays small.
+
+        Housekeeping deletes them too, but less often.
+        """
         if next(self._calls) % _CALLS_PER_DELETION == 0:
             self.delete_expired()
-        return self._counters.count(rules)
 
     def _window_rules(self, *limits: RateLimit) -> Iterator[WindowRule]:
         for limit in limits:
-            digest = hmac.digest(self._key, limit.subject.encode(), "sha256").hex()[:32]
+            digest = self._hmac.digest(limit.subject.encode()).hex()[:32]
             for rule in self._rules[limit.name]:
                 window_s = rule.get_expiry()
                 key = f"{limit.name}/{window_s}/{digest}"
                 yield WindowRule(key, rule.amount, window_s, limit.counted)
+
+
+def _closed_for_s(rules: Sequence[WindowRule]) -> float | None:
+    """Return the longest window of the rules such as "0 per day", or None without such a rule.
+
+    Such a rule permits no request, and has no counter that shows it.
+    """
+    return max((rule.window_s for rule in rules if not rule.maximum), default=None)
+
+
+def _rate_limited(retry_after_s: float) -> RateLimited:
+    return RateLimited(retry_after_s=max(1, ceil(retry_after_s)))
 
 
 def _strictest_by_window(rules: str) -> list[RateLimitItem]:

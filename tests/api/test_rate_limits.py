@@ -11,7 +11,7 @@ from livebackend.services.friends import Friends
 from tests.support.api import ApiClient, ApiResponse, App, UserClient, run_concurrently
 from tests.support.application import replace_services
 from tests.support.database_state import DatabaseState
-from tests.support.statements import record_statements
+from tests.support.statements import record_round_trips, record_statements
 
 # Operations without a rate limit: they change no row.
 READING_OPERATIONS = {"friendlist", "messagelist", "livelist", "balance", "records"}
@@ -168,20 +168,114 @@ def test_unknown_users_that_one_account_looks_up_do_not_limit_another_account(
     assert look_up(ben.with_app(limited_app), "/friend", "search", ann.phone).result == "0000"
 
 
-def test_rate_limits_of_a_gift_need_one_statement(
+def test_token_coin_accounts_and_rate_limits_of_a_gift_need_one_statement(
     new_app: Callable[..., App], ann: UserClient, ben: UserClient
 ) -> None:
     limited_app = new_app(
         limits__gifts="9 per minute; 10 per hour", limits__unknown_users="9 per hour"
     )
     ann.refill("10")
-    statement_counts = []
     for client in (ann, ann.with_app(limited_app)):
-        assert client.send_gift(ben, "1").result == "0000"  # prepares the statements
         with record_statements() as statements:
             assert client.send_gift(ben, "1").result == "0000"
-        statement_counts.append(len(statements))
-    assert statement_counts[1] == statement_counts[0] + 1
+        before_the_ledger, *_ = statements
+        assert "JOIN coin_accounts AS debit" in before_the_ledger
+        assert ("count_request" in before_the_ledger) == (client is not ann)
+        assert sum("count_request" in statement for statement in statements) <= 1
+
+
+@pytest.mark.parametrize("limit", ["", "9 per hour"])
+def test_search_needs_two_statements(
+    limit: str, new_app: Callable[..., App], ann: UserClient, ben: UserClient
+) -> None:
+    limited_ann = ann.with_app(new_app(limits__search=limit))
+    with record_round_trips() as round_trips:
+        assert limited_ann.post("/friend", search="1", userId=ben.phone).result == "0000"
+    assert len(round_trips) == 2
+    assert ("count_request" in round_trips[0]) == bool(limit)
+
+
+def test_login_token_and_rate_limits_of_a_write_need_one_statement_before_its_transaction(
+    new_app: Callable[..., App], ann: UserClient, ben: UserClient
+) -> None:
+    limited_ann = ann.with_app(
+        new_app(limits__friend_changes="9 per hour", limits__unknown_users="9 per hour")
+    )
+    with record_round_trips() as round_trips:
+        assert limited_ann.post("/friend", block="1", userId=ben.phone).result == "0000"
+    assert "count_request" in round_trips[0]
+    assert round_trips[1] == "BEGIN"
+    token_checks = [statement for statement in round_trips if "revoked_tokens" in statement]
+    assert token_checks == round_trips[:1]
+
+
+COUNTED_CALLS = [("/friend", "search"), ("/friend", "block"), ("/golden", "send_gift")]
+
+
+@pytest.mark.parametrize(("path", "selector"), COUNTED_CALLS)
+def test_request_with_a_revoked_token_is_not_counted(
+    path: str,
+    selector: str,
+    new_app: Callable[..., App],
+    ann: UserClient,
+    ben: UserClient,
+    database_state: DatabaseState,
+) -> None:
+    limited_ann = ann.with_app(
+        new_app(limits__search="9 per hour", limits__friend_changes="9 per hour")
+    )
+    assert limited_ann.post("/log", logout="1").result == "0000"
+    with database_state.assert_unchanged():
+        for phone in (ben.phone, UNKNOWN_PHONE, "invalid"):
+            assert look_up(limited_ann, path, selector, phone).result == "0012"
+    assert database_state.rows("rate_limit_counters") == []
+
+
+@pytest.mark.parametrize(("path", "selector"), COUNTED_CALLS)
+def test_request_with_an_invalid_user_id_is_not_counted(
+    path: str,
+    selector: str,
+    new_app: Callable[..., App],
+    ann: UserClient,
+    database_state: DatabaseState,
+) -> None:
+    limited_ann = ann.with_app(
+        new_app(limits__search="9 per hour", limits__unknown_users="9 per hour")
+    )
+    assert look_up(limited_ann, path, selector, "invalid").result not in ("0000", "0012")
+    assert database_state.rows("rate_limit_counters") == []
+
+
+def test_limit_of_zero_refuses_every_gift_but_a_token_error_takes_precedence(
+    new_app: Callable[..., App], ann: UserClient, ben: UserClient, database_state: DatabaseState
+) -> None:
+    ann.refill("10")
+    assert ann.send_gift(ben, "1", requestId="r").result == "0000"
+    limited_ann = ann.with_app(new_app(limits__gifts="0 per day"))
+
+    def gift_results() -> list[str]:
+        return [limited_ann.send_gift(ben, "1", requestId=key).result for key in ("r", "new")]
+
+    assert gift_results() == ["0000", "0013"]
+    assert ann.post("/log", logout="1").result == "0000"
+    assert gift_results() == ["0012", "0012"]
+    assert database_state.rows("rate_limit_counters") == []
+
+
+def test_gift_to_an_unknown_user_counts_as_a_gift_too(
+    new_app: Callable[..., App], ann: UserClient, ben: UserClient, database_state: DatabaseState
+) -> None:
+    ann.refill("10")
+    limited_ann = ann.with_app(
+        new_app(limits__gifts="9 per hour", limits__unknown_users="9 per hour")
+    )
+    for phone in (ben.phone, UNKNOWN_PHONE):
+        look_up(limited_ann, "/golden", "send_gift", phone)
+    counts = {
+        row["key"].partition("/")[0]: sum(row["counts"])
+        for row in database_state.rows("rate_limit_counters")
+    }
+    assert counts == {"gifts": 2, "unknown_users": 1}
 
 
 def test_retry_of_a_posted_gift_succeeds_when_the_limit_of_gifts_is_reached(
