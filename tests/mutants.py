@@ -67,10 +67,10 @@ MUTANTS = [
         LEDGER,
         (
             (
-                "    locked_rows = LOCK_ACTORS.run(connection",
+                "    spendable, without_slot = lock_actors(",
                 (
                     "    posted = find_posted(connection, transfers)\n"
-                    "    locked_rows = LOCK_ACTORS.run(connection"
+                    "    spendable, without_slot = lock_actors("
                 ),
             ),
             (
@@ -103,7 +103,7 @@ MUTANTS = [
                     "    accepted = [transfer for transfer in accepted if transfer.key in ids]\n"
                 ),
             ),
-            ("posted[transfer.key].id)", "getattr(posted.get(transfer.key), 'id', None))"),
+            ("else ids[transfer.key])", "else ids.get(transfer.key))"),
         ),
         f"{POST_TESTS}::test_retry_moves_no_coins_and_returns_the_first_transfer_id",
     ),
@@ -131,7 +131,7 @@ MUTANTS = [
             (
                 (
                     "    slots_to_lock = {(account, credit_slot)"
-                    " for account in credited_accounts}\n"
+                    " for account in _credited_accounts(transfers)}\n"
                     "    slots_to_lock |= {(account, slot)"
                     " for account in insufficient_accounts for slot in SLOTS}\n"
                 ),
@@ -145,7 +145,7 @@ MUTANTS = [
                     "            connection, {'accounts': list(accounts), 'slots': list(slots)})\n"
                     "        first_amounts = {tuple(row[:2]): row.amount for row in rows}\n"
                     "    slots_to_lock = {(account, credit_slot)"
-                    " for account in credited_accounts}\n"
+                    " for account in _credited_accounts(transfers)}\n"
                 ),
             ),
             (
@@ -196,13 +196,13 @@ MUTANTS = [
                 (
                     "            pending.commit_sent = True\n"
                     "        for pending, outcome in zip(batch, outcomes, strict=True):\n"
-                    "            if not pending.outcome.done():\n"
-                    "                pending.outcome.set_result(outcome)\n"
+                    "            if not pending.is_resolved:\n"
+                    "                pending.resolve(outcome)\n"
                 ),
             ),
             (
-                "                pending.outcome.set_result(outcome)\n\n    def _post_alone",
-                "                pending.outcome.done()\n\n    def _post_alone",
+                "                pending.resolve(outcome)\n\n    def _post_alone",
+                "                pass\n\n    def _post_alone",
             ),
         ),
         f"{WRITER_TESTS}::test_outcome_is_returned_after_the_commit",

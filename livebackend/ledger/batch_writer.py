@@ -5,10 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as ResultTimeout
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -39,18 +36,42 @@ _MAX_PAUSE_S = 1.0
 _MAX_BATCH_S = 20
 
 
-@dataclass(eq=False)
 class _PendingTransfer:
     """A submitted transfer, whose caller waits until `deadline` (time.monotonic())."""
 
-    transfer: Transfer
-    deadline: float
-    # True from just before the COMMIT is sent. If an error follows, the outcome is unknown.
-    commit_sent: bool = False
-    outcome: Future[TransferOutcome] = field(default_factory=Future)
+    def __init__(self, transfer: Transfer, deadline: float) -> None:
+        self.transfer = transfer
+        self.deadline = deadline
+        # True from just before the COMMIT is sent. If an error follows, the outcome is unknown.
+        self.commit_sent = False
+        self._result: TransferOutcome | Exception | None = None
+        # Released with the result: waiting for a lock needs fewer steps than a Future.
+        self._unresolved = threading.Lock()
+        self._unresolved.acquire()
+
+    @property
+    def is_resolved(self) -> bool:
+        return self._result is not None
+
+    def wait(self) -> bool:
+        """Wait until the result is set, or the deadline; return whether the result is set."""
+        return self._unresolved.acquire(timeout=max(0, self.deadline - time.monotonic()))
+
+    def outcome(self) -> TransferOutcome:
+        """Return the outcome, or raise the error that was set."""
+        if isinstance(self._result, Exception):
+            raise self._result
+        if self._result is None:
+            raise _outcome_unknown()
+        return self._result
+
+    def resolve(self, result: TransferOutcome | Exception) -> None:
+        """Set the result, once, and wake the caller."""
+        self._result = result
+        self._unresolved.release()
 
     def fail(self, error: Exception) -> None:
-        self.outcome.set_exception(_outcome_unknown() if self.commit_sent else error)
+        self.resolve(_outcome_unknown() if self.commit_sent else error)
 
 
 class LedgerMetrics(Protocol):
@@ -132,10 +153,7 @@ class LedgerBatchWriter:
             if self._metrics:
                 self._metrics.set_queue_length(len(self._queue))
             self._changed.notify()
-        try:
-            return pending.outcome.result(max(0, deadline - time.monotonic()))
-        except ResultTimeout:
-            return self._remove_from_queue(pending)
+        return pending.outcome() if pending.wait() else self._remove_from_queue(pending)
 
     def close(self) -> None:
         """Reject new transfers; wait up to `_CLOSE_TIMEOUT_S` for the queue to become empty."""
@@ -153,9 +171,7 @@ class LedgerBatchWriter:
             if pending in self._queue:
                 self._queue.remove(pending)
                 raise LedgerBusy
-        if pending.outcome.done():  # the outcome arrived just after the timeout
-            return pending.outcome.result()
-        raise _outcome_unknown()
+        return pending.outcome()  # the outcome can arrive just after the timeout
 
     def _post_batches(self) -> None:
         # The writer has a separate pool, because requests that wait for the writer can hold all
@@ -214,7 +230,7 @@ class LedgerBatchWriter:
                 self._post_alone(database, pending)
         else:
             for pending, outcome in zip(batch, outcomes, strict=True):
-                pending.outcome.set_result(outcome)
+                pending.resolve(outcome)
 
     def _post_alone(self, database: Database, pending: _PendingTransfer) -> None:
         if time.monotonic() < pending.deadline:
@@ -287,8 +303,8 @@ def _resolved(batch: Sequence[_PendingTransfer]) -> Iterator[None]:
         yield
     finally:
         for pending in batch:
-            if not pending.outcome.done():
-                pending.outcome.set_exception(_outcome_unknown())
+            if not pending.is_resolved:
+                pending.resolve(_outcome_unknown())
 
 
 def _receive_only_warnings(connection: Any, _record: object) -> None:

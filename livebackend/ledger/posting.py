@@ -2,7 +2,7 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection, text
@@ -18,12 +18,21 @@ SLOTS = range(1 + CREDIT_SLOTS)
 # A transfer with one of these statuses is not stored, so it has no id.
 _UNSTORED_STATUSES = {TransferStatus.INSUFFICIENT_COINS, TransferStatus.BALANCE_LIMIT}
 
+# Locks slot 0 of the actors. In addition, returns the credited accounts without the credited slot,
+# with NULL as their amount, so that the usual batch needs no INSERT of slots.
 LOCK_ACTORS = PreparedStatement(
     text(
         """
-    SELECT coin_account_id, amount FROM coin_slots
-    WHERE slot = 0 AND coin_account_id = ANY(CAST(:actors AS bigint[]))
-    ORDER BY coin_account_id FOR NO KEY UPDATE
+    WITH actors AS (
+        SELECT coin_account_id, amount FROM coin_slots
+        WHERE slot = 0 AND coin_account_id = ANY(CAST(:actors AS bigint[]))
+        ORDER BY coin_account_id FOR NO KEY UPDATE
+    )
+    SELECT coin_account_id, amount FROM actors
+    UNION ALL
+    SELECT account, NULL FROM unnest(CAST(:credited AS bigint[])) AS account
+    WHERE NOT EXISTS (
+        SELECT FROM coin_slots WHERE coin_account_id = account AND slot = :credit_slot)
     """
     )
 )
@@ -64,36 +73,35 @@ _LOCK_SLOTS = PreparedStatement(
     """
     )
 )
-_UPDATE_SLOTS = PreparedStatement(
+# All rows that a batch changes, except payment orders: one round trip instead of three.
+WRITE_TRANSFERS = PreparedStatement(
     text(
         """
-    UPDATE coin_slots SET amount = amount + delta
-    FROM unnest(CAST(:accounts AS bigint[]), CAST(:slots AS smallint[]), CAST(:deltas AS bigint[]))
-        AS change (account, slot, delta)
-    WHERE coin_account_id = change.account AND coin_slots.slot = change.slot
-    """
+    WITH updated AS (
+        UPDATE coin_slots SET amount = amount + delta
+        FROM unnest(
+            CAST(:accounts AS bigint[]), CAST(:slots AS smallint[]), CAST(:deltas AS bigint[])
+        ) AS change (account, slot, delta)
+        WHERE coin_account_id = change.account AND coin_slots.slot = change.slot
+    ), accepted AS (
+        SELECT * FROM unnest(
+            CAST(:kinds AS smallint[]), CAST(:debits AS bigint[]), CAST(:credits AS bigint[]),
+            CAST(:amounts AS bigint[]), CAST(:actors AS bigint[]), CAST(:request_ids AS uuid[]),
+            CAST(:reverses AS bigint[]), CAST(:hosts AS bigint[]), CAST(:rooms AS bigint[]),
+            CAST(:descriptions AS text[])
+        ) AS accepted (kind, debit_id, credit_id, amount, actor_id, request_id, reverses_id,
+            host_id, room_id, description)
+    ), posted AS (
+        INSERT INTO transfers
+            (kind, debit_id, credit_id, amount, actor_id, request_id, reverses_id)
+        SELECT kind, debit_id, credit_id, amount, actor_id, request_id, reverses_id FROM accepted
+        RETURNING actor_id, request_id, id
+    ), given AS (
+        INSERT INTO gifts (transfer_id, host_id, room_id, description)
+        SELECT id, host_id, room_id, description
+        FROM posted JOIN accepted USING (actor_id, request_id) WHERE host_id IS NOT NULL
     )
-)
-INSERT_TRANSFERS = PreparedStatement(
-    text(
-        """
-    INSERT INTO transfers
-        (kind, debit_id, credit_id, amount, actor_id, request_id, reverses_id)
-    SELECT * FROM unnest(
-        CAST(:kinds AS smallint[]), CAST(:debits AS bigint[]), CAST(:credits AS bigint[]),
-        CAST(:amounts AS bigint[]), CAST(:actors AS bigint[]), CAST(:request_ids AS uuid[]),
-        CAST(:reverses AS bigint[]))
-    RETURNING actor_id, request_id, id
-    """
-    )
-)
-_INSERT_GIFTS = PreparedStatement(
-    text(
-        """
-    INSERT INTO gifts (transfer_id, host_id, room_id, description)
-    SELECT * FROM unnest(
-        CAST(:transfer_ids AS bigint[]), CAST(:hosts AS bigint[]), CAST(:rooms AS bigint[]),
-        CAST(:descriptions AS text[]))
+    SELECT actor_id, request_id, id FROM posted
     """
     )
 )
@@ -132,18 +140,13 @@ def post(
     actors = sorted({transfer.actor_id for transfer in transfers})
     if not actors:
         return []
-    locked_rows = LOCK_ACTORS.run(connection, {"actors": actors})
-    spendable: dict[int, int] = {row.coin_account_id: row.amount for row in locked_rows}
-    if len(spendable) < len(actors):
-        raise LookupError(
-            "no row of slot 0 in coin_slots for the coin accounts"
-            f" {sorted(set(actors) - spendable.keys())}"
-        )
+    credit_slot = 1 + writer_number % CREDIT_SLOTS
+    spendable, without_slot = lock_actors(connection, actors, transfers, credit_slot)
     # This query runs after the lock, so that it sees what the previous lock holder has committed.
     posted = find_posted(connection, transfers)
     new_transfers = [transfer for transfer in transfers if transfer.key not in posted]
-    credit_slot = 1 + writer_number % CREDIT_SLOTS
     insufficient_accounts = _insufficient_accounts(new_transfers, spendable)
+    _insert_slots(connection, without_slot & _credited_accounts(new_transfers), credit_slot)
     amounts = lock_slots(connection, new_transfers, insufficient_accounts, credit_slot)
     for account in insufficient_accounts:
         spendable[account] = sum(amounts.get((account, slot), 0) for slot in SLOTS)
@@ -152,13 +155,15 @@ def post(
         account: amount for (account, slot), amount in amounts.items() if slot == credit_slot
     }
     statuses, accepted = _decide_statuses(transfers, posted, spendable, credited_amounts)
+    ids = {key: transfer.id for key, transfer in posted.items()}
     if accepted:
-        _update_balances(connection, accepted, insufficient_accounts, amounts, credit_slot)
-        posted |= insert_transfers(connection, accepted)
-    # A rejected transfer has no id. `posted` can contain its request id, because a later transfer
-    # of the batch can have an equal request id and be posted.
+        deltas = _balance_deltas(accepted, insufficient_accounts, amounts, credit_slot)
+        ids |= write_transfers(connection, accepted, deltas)
+        _settle_orders(connection, accepted, ids)
+    # A rejected transfer has no id. `ids` can contain its request id, because a later transfer of
+    # the batch can have an equal request id and be posted.
     return [
-        TransferOutcome(status, None if status in _UNSTORED_STATUSES else posted[transfer.key].id)
+        TransferOutcome(status, None if status in _UNSTORED_STATUSES else ids[transfer.key])
         for status, transfer in zip(statuses, transfers, strict=True)
     ]
 
@@ -174,7 +179,36 @@ class PostedTransfer(NamedTuple):
     content: tuple[object, ...]
 
 
-PostedTransfers = dict[tuple[int, uuid.UUID], PostedTransfer]
+TransferKey = tuple[int, uuid.UUID]
+PostedTransfers = dict[TransferKey, PostedTransfer]
+
+
+def lock_actors(
+    connection: Connection, actors: Sequence[int], transfers: Sequence[Transfer], credit_slot: int
+) -> tuple[dict[int, int], set[int]]:
+    """Lock slot 0 of all actors.
+
+    Returns the amounts of slot 0 by account, and the credited accounts without the credited slot.
+    """
+    rows = LOCK_ACTORS.run(
+        connection,
+        {
+            "actors": actors,
+            "credited": list(_credited_accounts(transfers)),
+            "credit_slot": credit_slot,
+        },
+    )
+    spendable = {row.coin_account_id: row.amount for row in rows if row.amount is not None}
+    if len(spendable) < len(actors):
+        raise LookupError(
+            "no row of slot 0 in coin_slots for the coin accounts"
+            f" {sorted(set(actors) - spendable.keys())}"
+        )
+    return spendable, {row.coin_account_id for row in rows if row.amount is None}
+
+
+def _credited_accounts(transfers: Sequence[Transfer]) -> set[int]:
+    return {transfer.credit.id for transfer in transfers if not transfer.credit.external}
 
 
 def find_posted(connection: Connection, transfers: Sequence[Transfer]) -> PostedTransfers:
@@ -198,6 +232,12 @@ def _insufficient_accounts(transfers: Sequence[Transfer], spendable: dict[int, i
     return {account for account, coins in debited_coins.items() if coins > spendable[account]}
 
 
+def _insert_slots(connection: Connection, accounts: set[int], slot: int) -> None:
+    if accounts:
+        values = {"accounts": list(accounts), "slots": [slot] * len(accounts)}
+        INSERT_SLOTS.run(connection, values)
+
+
 def lock_slots(
     connection: Connection,
     transfers: Sequence[Transfer],
@@ -208,15 +248,7 @@ def lock_slots(
 
     Returns the amounts of the locked slots by (account, slot).
     """
-    credited_accounts = sorted(
-        {transfer.credit.id for transfer in transfers if not transfer.credit.external}
-    )
-    if credited_accounts:
-        INSERT_SLOTS.run(
-            connection,
-            {"accounts": credited_accounts, "slots": [credit_slot] * len(credited_accounts)},
-        )
-    slots_to_lock = {(account, credit_slot) for account in credited_accounts}
+    slots_to_lock = {(account, credit_slot) for account in _credited_accounts(transfers)}
     slots_to_lock |= {(account, slot) for account in insufficient_accounts for slot in SLOTS}
     if not slots_to_lock:
         return {}
@@ -274,21 +306,20 @@ def _is_over_limit(
     )
 
 
-def _update_balances(
-    connection: Connection,
+def _balance_deltas(
     accepted: Sequence[Transfer],
     insufficient_accounts: set[int],
     amounts: dict[tuple[int, int], int],
     credit_slot: int,
-) -> None:
-    """Update the amounts of all changed slots in one statement."""
+) -> Counter[tuple[int, int]]:
+    """Return the changes of the slots' amounts by (account, slot)."""
     deltas: Counter[tuple[int, int]] = Counter()
     # If an account spends more than the amount of its slot 0, all its coins move to slot 0.
     consolidated_accounts = insufficient_accounts & {transfer.debit.id for transfer in accepted}
-    for (account, slot), amount in amounts.items():
-        if account in consolidated_accounts and slot > 0:
+    for account in consolidated_accounts:
+        for slot in SLOTS[1:]:
             capacity = MAX_SLOT_COINS - amounts[account, 0] - deltas[account, 0]
-            moved_coins = min(amount, capacity)
+            moved_coins = min(amounts.get((account, slot), 0), capacity)
             deltas[account, slot] -= moved_coins
             deltas[account, 0] += moved_coins
     for transfer in accepted:
@@ -299,22 +330,21 @@ def _update_balances(
             deltas[credit.id, 0 if credit.id in consolidated_accounts else credit_slot] += (
                 transfer.amount
             )
-    changes = [(account, slot, delta) for (account, slot), delta in deltas.items() if delta]
-    if changes:  # empty if the transfers of a batch cancel each other out
-        accounts, slots, amount_deltas = map(list, zip(*changes, strict=True))
-        _UPDATE_SLOTS.run(
-            connection, {"accounts": accounts, "slots": slots, "deltas": amount_deltas}
-        )
+    return deltas
 
 
-def insert_transfers(connection: Connection, accepted: Sequence[Transfer]) -> PostedTransfers:
-    """Insert the transfers and their gifts, and settle their payment orders.
-
-    Raises LookupError if a payment order does not exist or is paid by another transfer.
-    """
-    rows = INSERT_TRANSFERS.run(
+def write_transfers(
+    connection: Connection, accepted: Sequence[Transfer], deltas: Mapping[tuple[int, int], int]
+) -> dict[TransferKey, int]:
+    """Update the slots, and insert the transfers and their gifts; return the transfers' ids."""
+    changes = [(*slot, delta) for slot, delta in deltas.items() if delta]
+    gifts = [transfer.gift for transfer in accepted]
+    rows = WRITE_TRANSFERS.run(
         connection,
         {
+            "accounts": [account for account, _, _ in changes],
+            "slots": [slot for _, slot, _ in changes],
+            "deltas": [delta for _, _, delta in changes],
             "kinds": [int(transfer.kind) for transfer in accepted],
             "debits": [transfer.debit.id for transfer in accepted],
             "credits": [transfer.credit.id for transfer in accepted],
@@ -322,32 +352,31 @@ def insert_transfers(connection: Connection, accepted: Sequence[Transfer]) -> Po
             "actors": [transfer.actor_id for transfer in accepted],
             "request_ids": [str(transfer.request_id) for transfer in accepted],
             "reverses": [transfer.reverses_id for transfer in accepted],
+            "hosts": [gift and gift.host_id for gift in gifts],
+            "rooms": [gift and gift.room_id for gift in gifts],
+            "descriptions": [gift and gift.description for gift in gifts],
         },
     )
     ids = {(row.actor_id, row.request_id): row.id for row in rows}
-    gifts = [(ids[transfer.key], transfer.gift) for transfer in accepted if transfer.gift]
-    if gifts:
-        _INSERT_GIFTS.run(
-            connection,
-            {
-                "transfer_ids": [transfer_id for transfer_id, _ in gifts],
-                "hosts": [gift.host_id for _, gift in gifts],
-                "rooms": [gift.room_id for _, gift in gifts],
-                "descriptions": [gift.description for _, gift in gifts],
-            },
-        )
+    return {transfer.key: ids[transfer.key] for transfer in accepted}
+
+
+def _settle_orders(
+    connection: Connection, accepted: Sequence[Transfer], ids: Mapping[TransferKey, int | None]
+) -> None:
+    """Settle the payment orders of transfers.
+
+    Raises LookupError if a payment order does not exist or is paid by another transfer.
+    """
     paid_orders = [
         (*transfer.payment, ids[transfer.key]) for transfer in accepted if transfer.payment
     ]
-    if paid_orders:
-        columns = ("providers", "order_ids", "payment_ids", "paid_at", "transfer_ids")
-        values = map(list, zip(*paid_orders, strict=True))
-        settled = connection.execute(_SETTLE_ORDERS, dict(zip(columns, values, strict=True)))
-        if settled.rowcount != len(paid_orders):
-            raise LookupError(
-                f"{len(paid_orders) - settled.rowcount} payment orders are unknown or already paid"
-            )
-    return {
-        transfer.key: PostedTransfer(ids[transfer.key], transfer.compared_fields)
-        for transfer in accepted
-    }
+    if not paid_orders:
+        return
+    columns = ("providers", "order_ids", "payment_ids", "paid_at", "transfer_ids")
+    values = map(list, zip(*paid_orders, strict=True))
+    settled = connection.execute(_SETTLE_ORDERS, dict(zip(columns, values, strict=True)))
+    if settled.rowcount != len(paid_orders):
+        raise LookupError(
+            f"{len(paid_orders) - settled.rowcount} payment orders are unknown or already paid"
+        )

@@ -4,6 +4,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, IntEnum
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 _REQUEST_NAMESPACE = uuid.UUID("b6a0c9a2-6a51-4f0e-9c0e-8a1d5f1f7f11")
@@ -73,7 +74,7 @@ class Transfer:
         if self.amount <= 0:
             raise ValueError(f"amount must be positive, not {self.amount}")
 
-    @property
+    @cached_property
     def key(self) -> tuple[int, uuid.UUID]:
         return self.actor_id, self.request_id
 

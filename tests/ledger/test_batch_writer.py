@@ -391,7 +391,7 @@ def test_unused_writer_can_be_closed(writer: LedgerBatchWriter, ledger: LedgerFi
 # Kinds of failures that a FailureInjector can cause before a statement.
 FAILURES = ["error", "connection lost", "delay"]
 # Number of statements that post the transfers of _complete_batch().
-BATCH_STATEMENT_COUNT = 8
+BATCH_STATEMENT_COUNT = 6
 
 
 class FailureInjector:
@@ -453,6 +453,18 @@ def test_complete_batch_has_the_expected_number_of_statements(ledger: LedgerFixt
     assert ledger.coins(*accounts) == coins
 
 
+def test_batch_of_gifts_to_hosts_with_a_slot_of_the_writer_needs_four_statements(
+    ledger: LedgerFixture,
+) -> None:
+    givers, hosts = [ledger.open({0: 9}) for _ in range(3)], [ledger.open({1: 1}) for _ in range(2)]
+    gifts = [ledger.gift(giver, host, 2) for giver in givers for host in hosts]
+    with ledger.database.engine.begin() as connection, record_statements() as statements:
+        posting.post(connection, gifts, 0)
+    assert len(statements) == 4
+    assert not any("INSERT INTO coin_slots" in statement for statement in statements)
+    assert ledger.coins(*givers, *hosts) == [5, 5, 5, 7, 7]
+
+
 @pytest.mark.parametrize("index", range(BATCH_STATEMENT_COUNT))
 @pytest.mark.parametrize("failure", FAILURES)
 def test_failure_at_any_statement_posts_each_transfer_once(
@@ -484,7 +496,7 @@ def test_failure_at_any_statement_posts_each_transfer_once(
     assert ledger.coins(*accounts) == coins
 
 
-REFILL_STATEMENT_COUNT = 6
+REFILL_STATEMENT_COUNT = 5
 
 
 @contextmanager

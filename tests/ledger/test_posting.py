@@ -790,21 +790,21 @@ def test_transfer_dropped_on_conflict_is_detected_by_the_audit(
     unchecked_ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ignoring_conflicts = _with_replaced_text(
-        posting.INSERT_TRANSFERS, "RETURNING", "ON CONFLICT DO NOTHING RETURNING"
+        posting.WRITE_TRANSFERS, "RETURNING", "ON CONFLICT DO NOTHING RETURNING"
     )
-    insert_transfers = posting.insert_transfers
+    write_transfers = posting.write_transfers
 
-    def insert_without_check(
-        connection: Connection, accepted_transfers: Sequence[Transfer]
+    def write_without_check(
+        connection: Connection, accepted_transfers: Sequence[Transfer], deltas: Any
     ) -> dict[Any, Any]:
         try:
-            return insert_transfers(connection, accepted_transfers)
+            return write_transfers(connection, accepted_transfers, deltas)
         except KeyError:
-            return {transfer.key: posting.PostedTransfer(0, ()) for transfer in accepted_transfers}
+            return {transfer.key: 0 for transfer in accepted_transfers}
 
     monkeypatch.setattr(posting, "find_posted", _find_no_posted_transfers)
-    monkeypatch.setattr(posting, "INSERT_TRANSFERS", ignoring_conflicts)
-    monkeypatch.setattr(posting, "insert_transfers", insert_without_check)
+    monkeypatch.setattr(posting, "WRITE_TRANSFERS", ignoring_conflicts)
+    monkeypatch.setattr(posting, "write_transfers", write_without_check)
     _post_same_request_ids(unchecked_ledger, request_id_count=1)
     assert "booked" in unchecked_ledger.audit_errors()[0]
 
