@@ -28,7 +28,6 @@ from livebackend.housekeeping.periodic_tasks import HousekeepingTasks, PeriodicT
 from livebackend.ledger.batch_writer import LedgerBatchWriter
 from livebackend.ledger.history import CoinHistory
 from livebackend.ledger.reversals import Reversals
-from livebackend.models import CREDIT_SLOTS
 from livebackend.monitoring.database_gate import DatabaseGate
 from livebackend.monitoring.health_checks import CHECK_TIMEOUT_S
 from livebackend.monitoring.log_queue import log_writer_threads
@@ -341,7 +340,9 @@ def build_services(
         offline_timeout=timedelta(seconds=settings.streams_offline_timeout_s),
     )
     ledger_writer = LedgerBatchWriter(
-        database, writer_number=_balance_shard(settings, rng), metrics=metrics
+        database,
+        writer_number=settings.ledger_writer if settings.ledger_writer >= 0 else None,
+        metrics=metrics,
     )
     payment_orders = PaymentOrders(database, ledger_writer, payment_gateways)
     payment_refunds = PaymentRefunds(database, ledger_writer, payment_orders)
@@ -481,11 +482,6 @@ def _verification_codes(
         rng=rng,
         ttl=timedelta(seconds=settings.codes_ttl_s),
     )
-
-
-def _balance_shard(settings: Settings, rng: random.Random) -> int:
-    shard = settings.ledger_writer
-    return rng.randrange(CREDIT_SLOTS) if shard < 0 else shard
 
 
 def _picture_store(settings: Settings, decoder: PictureDecoder) -> PictureStore:

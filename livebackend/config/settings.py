@@ -341,7 +341,7 @@ class Settings(BaseModel):
         ge=-1,
         # models.CREDIT_SLOTS - 1, repeated here because this package cannot import the models.
         le=15,
-        description="number, 0 to 15, of the balance shard that a worker credits; -1: random",
+        description="number, 0 to 15, of the balance shard that a worker credits; -1: a free one",
     )
     database_rate_limit_connections: int = Field(
         2,

@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from secrets import randbelow
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -18,6 +19,7 @@ from livebackend.core.supervised_thread import SupervisedThread
 from livebackend.database.engine import Database, is_connection_lost, require_replication
 from livebackend.ledger.posting import post
 from livebackend.ledger.transfers import Transfer, TransferOutcome, TransferStatus
+from livebackend.models import CREDIT_SLOTS
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,16 @@ _MAX_BATCH_SIZE = 512
 _MAX_QUEUE_LENGTH = 2048
 # By then, the deadlines of the transfers in a batch are over.
 _CALL_TIMEOUT_S = 4.0
+# Claims a number that no other writer has, until the connection is closed. No other advisory lock
+# may have 5301 as its first key. With OFFSET 0, PostgreSQL locks only until a lock succeeds.
+_CLAIM_NUMBER = text(
+    """
+    SELECT number FROM (
+        SELECT number FROM generate_series(0, :last_number) AS number ORDER BY random() OFFSET 0
+    ) AS numbers WHERE pg_try_advisory_lock(5301, number) LIMIT 1
+    """
+)
+_NUMBER = "livebackend_ledger_writer"
 # Pause between two attempts to post a batch while the database is unavailable.
 _RETRY_PAUSE_S = 0.05
 # Seconds that `close` waits for the thread. By then, the current batch is committed, or the
@@ -89,14 +101,15 @@ class LedgerBatchWriter:
 
     While one batch is posted and committed, new transfers wait in the queue; they form the next
     batch. Every writer has a number. Writers with different numbers credit different balance shards
-    of an account, so that these writers seldom wait for each other's locks.
+    of an account, so that these writers seldom wait for each other's locks. Without
+    `writer_number`, each connection claims a number that no other writer of the database has.
     """
 
     def __init__(
         self,
         database: Database,
         *,
-        writer_number: int,
+        writer_number: int | None = None,
         max_batch_size: int = _MAX_BATCH_SIZE,
         max_queue_length: int = _MAX_QUEUE_LENGTH,
         metrics: LedgerMetrics | None = None,
@@ -278,7 +291,8 @@ class LedgerBatchWriter:
         The caller commits; the driver then appends the warnings of the COMMIT to this list.
         """
         driver: Any = connection.connection.driver_connection
-        outcomes = post(connection, [pending.transfer for pending in batch], self._number)
+        number = _claimed_number(connection) if self._number is None else self._number
+        outcomes = post(connection, [pending.transfer for pending in batch], number)
         statuses = {outcome.status for outcome in outcomes}
         driver.notices.clear()
         if TransferStatus.DONE not in statuses:
@@ -294,6 +308,20 @@ class LedgerBatchWriter:
         for pending in batch:
             pending.commit_sent = True
         return outcomes, driver.notices
+
+
+def _claimed_number(connection: Connection) -> int:
+    """Return the writer number of this connection; claim a number if it has none.
+
+    If all numbers are in use, returns a random one: shared numbers are slower, but correct.
+    """
+    info = connection.info
+    if _NUMBER not in info:
+        values = {"last_number": CREDIT_SLOTS - 1}
+        number = connection.execute(_CLAIM_NUMBER, values).scalar()
+        info[_NUMBER] = randbelow(CREDIT_SLOTS) if number is None else number
+    claimed_number: int = info[_NUMBER]
+    return claimed_number
 
 
 @contextmanager

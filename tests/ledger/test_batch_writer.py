@@ -707,6 +707,32 @@ def test_first_transfer_starts_the_writer(writer: LedgerBatchWriter, ledger: Led
     assert writer.is_running
 
 
+def test_writers_without_a_number_credit_different_slots(
+    new_writer: Callable[..., LedgerBatchWriter], ledger: LedgerFixture
+) -> None:
+    host = ledger.open()
+    writers = [new_writer(writer_number=None) for _ in range(17)]
+    for writer in writers[:16]:
+        submit(writer, ledger.refill(host, 1))
+    assert ledger.slots(host) == {0: 0} | dict.fromkeys(range(1, 17), 1)
+    # A writer without a free number credits a slot of another writer.
+    submit(writers[16], ledger.refill(host, 1))
+    assert sorted(ledger.slots(host).values()) == [0, *[1] * 15, 2]
+
+
+def test_number_of_a_closed_writer_is_free(
+    new_writer: Callable[..., LedgerBatchWriter], ledger: LedgerFixture
+) -> None:
+    host = ledger.open()
+    for _ in range(2):
+        writers = [new_writer(writer_number=None) for _ in range(16)]
+        for writer in writers:
+            submit(writer, ledger.refill(host, 1))
+        for writer in writers:
+            writer.close()
+    assert ledger.slots(host) == {0: 0} | dict.fromkeys(range(1, 17), 2)
+
+
 @pytest.mark.parametrize("writer_number", [0, 7, 15])
 def test_credits_go_to_the_slot_of_the_writer(
     writer_number: int, new_writer: Callable[..., LedgerBatchWriter], ledger: LedgerFixture
