@@ -159,12 +159,18 @@ class Gifts:
         known user is refused too, because its response would reveal the account.
         """
         subject = account_subject(claims.account_id)
-        return self._rate_limits.select_and_consume(
-            _COIN_ACCOUNTS,
-            claims.values | {"user_id": host},
+        limits = (
             RateLimit("gifts", subject),
             RateLimit("unknown_users", subject, counted=False),
         )
+        values = claims.values | {"user_id": host}
+        if self._rate_limits.has_rules(*limits):
+            return self._rate_limits.select_and_consume(_COIN_ACCOUNTS, values, *limits)
+        # Nothing is counted, so the larger pool of the operations is used.
+        row = self._database.run_autocommit(
+            lambda connection: _COIN_ACCOUNTS.first(connection, values)
+        )
+        return row, None
 
     def _count_retry(
         self, rate_limited: RateLimited, actor_id: int, key: uuid.UUID, account_id: int

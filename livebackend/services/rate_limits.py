@@ -64,12 +64,13 @@ class RateLimiter:
     ) -> tuple[Any, RateLimited | None]:
         """Select a row, and count a request if there is one; in one statement.
 
-        Returns the row or None, and the error if one of the limits is reached.
+        Returns the row or None, and the error if one of the limits is reached. At least one of the
+        limits must have a rule.
         """
         rules = list(self._window_rules(*limits))
-        closed_for_s = _closed_for_s(rules)
-        if not rules or closed_for_s is not None:
-            row, retry_after_s = self._counters.select(statement, values), closed_for_s
+        retry_after_s = _closed_for_s(rules)
+        if retry_after_s is not None:
+            row = self._counters.select(statement, values)
         else:
             self._delete_expired_sometimes()
             row, retry_after_s = self._counters.select_and_count(statement, values, rules)
