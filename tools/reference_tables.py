@@ -55,7 +55,7 @@ def commands(translate: Translate) -> list[str]:
     """Return the commands of `livebackend`, each with one line of help."""
     rows = [
         (f"`livebackend {name}`", translate(command.get_short_help_str(limit=200)))
-        for name, command in sorted(main.commands.items())
+        for name, command in _subcommands(main)
     ]
     return _table(_translated(translate, "command", "description"), rows)
 
@@ -154,11 +154,18 @@ def _operation_row(operation: Operation) -> tuple[str, ...]:
 
 def _all_commands() -> Iterator[tuple[str, click.Command]]:
     """Yield each command with its full name; a group precedes its subcommands."""
-    for name, command in sorted(main.commands.items()):
+    for name, command in _subcommands(main):
         yield f"livebackend {name}", command
         if isinstance(command, click.Group):
-            for subname, subcommand in sorted(command.commands.items()):
+            for subname, subcommand in _subcommands(command):
                 yield f"livebackend {name} {subname}", subcommand
+
+
+def _subcommands(group: click.Group) -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in sorted(group.list_commands(context)):
+        if command := group.get_command(context, name):
+            yield name, command
 
 
 def _help_section(path: str, command: click.Command) -> list[str]:

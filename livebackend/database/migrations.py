@@ -1,19 +1,15 @@
 """Functions that run, list and check the database migrations."""
 
+import ast
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.resources import as_file, files
+from importlib.resources import files
 from importlib.resources.abc import Traversable
-from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import (
     DBAPIError,
@@ -47,6 +43,10 @@ _REJECTED_URL = re.compile(
     'password authentication failed|no password supplied|(role|database) ".*" does not exist'
     "|no pg_hba.conf entry|invalid connection option"
 )
+# A file of a migration, which begins with the revision. Each revision follows the previous one.
+_MIGRATION_FILE = re.compile(r"([0-9]{4})(_.*)?\.py")
+_HAS_REVISION = text("SELECT to_regclass('alembic_version') IS NOT NULL")
+_READ_REVISION = text("SELECT version_num FROM alembic_version")
 # Ids of the migrations before the first release. A database with one of these ids is rejected, so
 # new migrations must not have these ids.
 _UNRELEASED_REVISIONS = frozenset(f"{number:04}" for number in range(1, 16))
@@ -103,16 +103,17 @@ def migrate(database: Database, *, report: Callable[[str], None] = lambda line: 
 
 
 def _run_missing_migrations(connection: Connection, report: Callable[[str], None]) -> None:
-    config = _alembic_config()
-    config.attributes["connection"] = connection
-    config.attributes["on_version_apply"] = _reporter(report)
+    report_applied = _reporter(report)
     for remaining_tries in reversed(range(_MAX_TRIES)):
-        status = _read_statuses(connection, config)
+        are_applied = _are_applied(connection)
         connection.rollback()  # Alembic begins its own transactions
-        if all(migration.is_applied for migration in status):
+        if all(are_applied.values()):
             return
+        # Alembic needs 10 MB of memory, so a process imports it only if a migration is missing.
+        from livebackend.database.alembic_commands import upgrade  # noqa: PLC0415
+
         try:
-            command.upgrade(config, "head")
+            upgrade(migrations_folder(), connection, report_applied)
         except DBAPIError as error:
             if not remaining_tries or getattr(error.orig, "pgcode", None) not in _RETRIED_SQLSTATES:
                 raise
@@ -123,22 +124,20 @@ def _run_missing_migrations(connection: Connection, report: Callable[[str], None
 
 def migration_status(database: Database) -> list[MigrationStatus]:
     """Return the status of every migration, oldest first. Raises DatabaseNotReady."""
-    config = _alembic_config()
-    with _database_errors_converted():
-        return database.run_autocommit(lambda connection: _read_statuses(connection, config))
+    return [
+        MigrationStatus(_revision(file), _summary(file), is_applied)
+        for file, is_applied in _read_statuses(database).items()
+    ]
 
 
 def pending_sql(database: Database) -> str:
     """Return the SQL of the missing migrations. Raises DatabaseNotReady."""
-    status = migration_status(database)
-    applied_revisions = [migration.revision for migration in status if migration.is_applied]
-    sql = StringIO()
-    config = _alembic_config()
-    config.output_buffer = sql
-    command.upgrade(
-        config, f"{applied_revisions[-1] if applied_revisions else 'base'}:head", sql=True
-    )
-    return sql.getvalue()
+    from livebackend.database.alembic_commands import upgrade_sql  # noqa: PLC0415
+
+    applied_revisions = [
+        _revision(file) for file, is_applied in _read_statuses(database).items() if is_applied
+    ]
+    return upgrade_sql(migrations_folder(), applied_revisions[-1] if applied_revisions else "base")
 
 
 def check_migrated(database: Database, *, reachable_only: bool = False) -> None:
@@ -147,8 +146,8 @@ def check_migrated(database: Database, *, reachable_only: bool = False) -> None:
     The error is DatabaseUnavailable if the database is unreachable.
     With `reachable_only`, missing migrations are accepted; UnsupportedSchema is still raised.
     """
-    status = migration_status(database)
-    if not (reachable_only or all(migration.is_applied for migration in status)):
+    are_applied = _read_statuses(database).values()
+    if not (reachable_only or all(are_applied)):
         raise MigrationsMissing("migrations are missing: run `livebackend migrate`")
 
 
@@ -173,23 +172,44 @@ def _database_errors_converted() -> Iterator[None]:
         raise DatabaseNotReady(f"database.url: {str(error.orig).strip()}") from error
 
 
-def _read_statuses(connection: Connection, config: Config) -> list[MigrationStatus]:
-    """Return the status of this version's migrations, oldest first.
+def _read_statuses(database: Database) -> dict[Traversable, bool]:
+    with _database_errors_converted():
+        return database.run_autocommit(_are_applied)
+
+
+def _are_applied(connection: Connection) -> dict[Traversable, bool]:
+    """Return for each file of a migration whether it is applied, oldest first.
 
     If the database has migrations of a later version, all migrations of this version count as
     applied: during an upgrade, workers of this version run and start on the upgraded database.
     Raises UnsupportedSchema.
     """
-    current_revisions = set(MigrationContext.configure(connection).get_current_heads())
-    for revision in current_revisions & _UNRELEASED_REVISIONS:
-        raise UnsupportedSchema(revision)
-    scripts = list(ScriptDirectory.from_config(config).walk_revisions())  # newest first
-    is_applied = not current_revisions <= {script.revision for script in scripts}
-    status = []
-    for script in scripts:
-        is_applied = is_applied or script.revision in current_revisions
-        status.append(MigrationStatus(script.revision, script.doc, is_applied))
-    return status[::-1]
+    has_revision = connection.execute(_HAS_REVISION).scalar_one()
+    current = connection.execute(_READ_REVISION).scalar() if has_revision else None
+    if current in _UNRELEASED_REVISIONS:
+        raise UnsupportedSchema(current)
+    migration_files = _migration_files()
+    is_later_version = current is not None and current not in map(_revision, migration_files)
+    return {
+        file: is_later_version or (current is not None and _revision(file) <= current)
+        for file in migration_files
+    }
+
+
+def _migration_files() -> list[Traversable]:
+    versions = (migrations_folder() / "versions").iterdir()
+    return sorted(
+        (file for file in versions if _MIGRATION_FILE.fullmatch(file.name)), key=_revision
+    )
+
+
+def _revision(file: Traversable) -> str:
+    return file.name[:4]
+
+
+def _summary(file: Traversable) -> str:
+    docstring = ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""
+    return docstring.partition("\n\n")[0]
 
 
 def migrations_folder() -> Traversable:
@@ -202,13 +222,6 @@ def migrations_folder() -> Traversable:
         return files("livebackend.migrations")
     except ModuleNotFoundError:
         return Path(__file__).parents[2] / "migrations"
-
-
-def _alembic_config() -> Config:
-    config = Config()
-    with as_file(migrations_folder()) as folder:
-        config.set_main_option("script_location", str(folder).replace("%", "%%"))
-    return config
 
 
 def _lock_migrations(connection: Connection) -> None:

@@ -1,6 +1,6 @@
 """The decoder process: decodes each picture in a process with limited resources.
 
-The pictures are untrusted. The worker process starts the decoder process with `start`, and
+The pictures are untrusted. The worker process starts the decoder process (`decoder_start.py`), and
 communicates with it through a socket. For each picture, it sends a socket to the decoder process,
 which forks a process that serves this socket. So a picture that crashes a decoder affects no other
 picture and no worker.
@@ -20,47 +20,22 @@ import resource
 import select
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import NamedTuple
 
 from PIL import Image
 
+from livebackend.storage.decoder_start import STARTED, DecoderLimits
 from livebackend.storage.picture_encoding import reencode
 
-STARTED = b"+"
 # Requests of the API have precedence over pictures. With a higher value, a large picture would not
 # be decoded in time on a machine under load.
 _NICENESS = 3
 _CHUNK_BYTES = 1_048_576
 # The kernel checks timers once per tick, and releasing the memory of a process takes CPU time too.
 _CPU_MARGIN_S = 0.07
-
-
-class DecoderLimits(NamedTuple):
-    """The limits of one picture: CPU time, elapsed time, and bytes of memory."""
-
-    cpu_s: float
-    timeout_s: float
-    memory_bytes: int
-
-
-def start(limits: DecoderLimits) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start a decoder process; return it, and the socket for the sockets of pictures."""
-    control, decoder_control = socket.socketpair()
-    with decoder_control:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, json.dumps(limits)],
-            stdin=decoder_control.fileno(),
-            stdout=subprocess.DEVNULL,
-            # The environment of the worker contains secrets.
-            env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            cwd="/",
-        )
-    return process, control
 
 
 def main() -> None:

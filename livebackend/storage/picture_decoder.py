@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import BoundedSemaphore, Lock
 
-from livebackend.storage import decoder_process
-from livebackend.storage.decoder_process import STARTED, DecoderLimits
+from livebackend.storage import decoder_start
+from livebackend.storage.decoder_start import STARTED, DecoderLimits
 from livebackend.storage.protocol import InvalidImage, StorageFailed
 
 # How long a picture waits for other pictures.
@@ -124,7 +124,7 @@ class PictureDecoder:
             if self._process is None or self._control is None or self._process.poll() is not None:
                 if self._control:
                     self._control.close()
-                self._process, self._control = decoder_process.start(self._limits)
+                self._process, self._control = decoder_start.start(self._limits)
                 self._control.settimeout(_CONTROL_TIMEOUT_S)
             socket.send_fds(self._control, [b"\0"], [decoder_connection.fileno()])
 

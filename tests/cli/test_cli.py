@@ -13,7 +13,9 @@ from tests.support.commands import run_command
 
 def command_paths(group: click.Group = main, *parent_names: str) -> Iterator[tuple[str, ...]]:
     """Yield the path of every command and group, such as ("ledger", "audit")."""
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         yield (*parent_names, name)
         if isinstance(command, click.Group):
             yield from command_paths(command, *parent_names, name)

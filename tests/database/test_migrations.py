@@ -72,6 +72,48 @@ def test_check_migrated_fails_on_a_database_without_migrations(empty_database: D
         check_migrated(empty_database)
 
 
+@pytest.mark.processes
+def test_process_imports_alembic_only_to_run_a_missing_migration(empty_database: Database) -> None:
+    url = empty_database.engine.url.render_as_string(hide_password=False)
+    program = (
+        "import sys\n"
+        "from livebackend.database.engine import Database\n"
+        "from livebackend.database.migrations import check_migrated, migrate\n"
+        f"database = Database({url!r})\n"
+        "migrate(database)\n"
+        "check_migrated(database)\n"
+        "print('alembic' in sys.modules)"
+    )
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=DEVELOPMENT_INI.parent,
+            check=True,
+            capture_output=True,
+            timeout=60,
+        ).stdout
+        for _ in range(2)
+    ]
+    assert outputs == [b"True\n", b"False\n"]
+
+
+def test_each_migration_follows_the_previous_one_and_its_file_begins_with_its_revision() -> None:
+    previous_revision = None
+    folder = DEVELOPMENT_INI.parent / "migrations/versions"
+    for file in sorted(folder.glob("[0-9]*.py")):
+        tree = ast.parse(file.read_text("utf-8"))
+        values = {
+            node.targets[0].id: ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id in ("revision", "down_revision")
+        }
+        assert values == {"revision": file.name[:4], "down_revision": previous_revision}
+        previous_revision = file.name[:4]
+    assert previous_revision is not None
+
+
 def test_migrations_import_nothing_of_the_application_except_their_steps() -> None:
     # The models and the services change, but an old migration must always do the same.
     allowed_modules = ("alembic", "sqlalchemy", "livebackend.database.online_migrations")
