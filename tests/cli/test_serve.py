@@ -18,7 +18,13 @@ from livebackend.services.machine_semaphore import MachineSemaphore
 from tests.support.api import run_concurrently
 from tests.support.application import DEVELOPMENT_INI
 from tests.support.pictures import PNG
-from tests.support.servers import Server, count_listening_sockets, running_server
+from tests.support.servers import (
+    Server,
+    count_listening_sockets,
+    free_port,
+    running_server,
+    start_server,
+)
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -426,6 +432,38 @@ class TestStart:
         assert result.exit_code == 1
         message = f"host, port: cannot listen on 127.0.0.1:{server.port}: Address already in use"
         assert message in result.stderr
+
+    @pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+    def test_process_of_the_checks_ends_with_the_parent_process(
+        self, stop_signal: int, database_url: str, tmp_path: Path
+    ) -> None:
+        database = Database(database_url)
+        engine = database.engine.execution_options(isolation_level="AUTOCOMMIT")
+        count_connections = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid != pg_backend_pid()"
+        )
+        with engine.connect() as connection:
+            # The checks wait for other processes that run migrations.
+            connection.exec_driver_sql("SELECT pg_advisory_lock(6543)")
+            server, process = start_server(
+                free_port(), DEVELOPMENT_INI, tmp_path, {"database.url": database_url}
+            )
+            try:
+                wait_until(lambda: server.workers, WAIT_S, "the process of the checks")
+                (checks,) = server.workers
+                wait_until(
+                    lambda: connection.exec_driver_sql(count_connections).scalar(),
+                    WAIT_S,
+                    "the connection of the checks",
+                )
+            finally:
+                process.send_signal(stop_signal)
+                process.wait(timeout=10)
+            wait_until(lambda: has_exited(checks), WAIT_S, "the end of the checks")
+            connection.exec_driver_sql("SELECT pg_advisory_unlock(6543)")
+        database.close()
+        assert "Traceback" not in server.log.read_text()
 
     def test_all_invalid_settings_are_reported_in_one_message(self) -> None:
         environment = {"LIVEBACKEND_SERVER_THREADS": "many", "LIVEBACKEND_DATABASE_URL": "x"}

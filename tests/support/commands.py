@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 from click.testing import CliRunner, Result
-from plaster.loaders import find_loaders  # type: ignore[import-untyped]
+from plaster.loaders import find_loaders
 
 from livebackend.cli import main
 from tests.support.application import DEVELOPMENT_INI
