@@ -2,10 +2,13 @@
 
 import logging
 import multiprocessing
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import Any
 
 import click
 from granian.constants import HTTPModes, Interfaces
@@ -42,6 +45,7 @@ def serve(ini: Path, host: str | None, port: str | None) -> None:
     Example: livebackend serve production.ini
     """
     options = {name: value for name, value in {"host": host, "port": port}.items() if value}
+    _disable_resource_tracker()
     try:
         setup_logging(ini)
         with ExitStack() as stack:
@@ -50,6 +54,18 @@ def serve(ini: Path, host: str | None, port: str | None) -> None:
             _run_workers(ini, options, server_options)
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _disable_resource_tracker() -> None:
+    """Prevent multiprocessing's resource tracker, a process that needs 7 MB.
+
+    It removes named semaphores and shared memory of killed processes; the server has none.
+    """
+    # This process then has the state of a spawned process, whose parent has started the tracker:
+    # a file descriptor for the messages to it.
+    tracker: Any = resource_tracker._resource_tracker  # noqa: SLF001
+    if tracker._fd is None:  # noqa: SLF001
+        tracker._fd = os.open(os.devnull, os.O_WRONLY)  # noqa: SLF001
 
 
 @contextmanager

@@ -63,7 +63,7 @@ class Server:
 
 
 def _is_worker(pid: int) -> bool:
-    # The server has a child process that is no worker: multiprocessing's resource tracker.
+    # A child process that has just been started or has ended is no worker.
     try:
         return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):  # the process has ended
