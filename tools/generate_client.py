@@ -20,7 +20,6 @@ def declared_operations() -> list[Operation]:
     config.include("livebackend.api.operation_declaration")
     config.include("livebackend.api.routes")
     config.include("livebackend.api.view_deriver")
-    config.include("livebackend.api.responses")
     config.scan("livebackend.views")
     config.commit()
     return in_document_order(operations(config.registry))

@@ -27,6 +27,6 @@ class View:
 
         def __call__(self, view: type["View"]) -> Callable[[Any, Request], Response]:
             def call_operation(context: Any, request: Request) -> Response:
-                return render(request, getattr(view(request), self.attr)(request.parameters))
+                return render(getattr(view(request), self.attr)(request.parameters))
 
             return call_operation

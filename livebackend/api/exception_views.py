@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 @exception_view_config(DomainError)
 def domain_error(error: DomainError, request: Request) -> Response:
     """Render a domain error as the response of its operation."""
-    response = render(request, error_response(*error_outcome(error, request.operation)))
+    response = render(error_response(*error_outcome(error, request.operation)))
     response.retry_after = error.retry_after_s
     return response
 
@@ -33,7 +33,7 @@ def domain_error(error: DomainError, request: Request) -> Response:
 def invalid_parameter(error: InvalidParameter, request: Request) -> Response:
     """Render an invalid parameter as the response of its operation."""
     result_code = error.result_code or _default_error(request)
-    return render(request, error_response(result_code, error.detail))
+    return render(error_response(result_code, error.detail))
 
 
 @exception_view_config(InvalidRequest)
@@ -78,7 +78,7 @@ def service_unavailable(error: Exception, request: Request) -> Response:
             exc_info=error,
         )
     detail = ErrorDetail("request", ErrorReason.SERVICE_UNAVAILABLE)
-    response = render(request, error_response(_default_error(request), detail), status=503)
+    response = render(error_response(_default_error(request), detail), status=503)
     response.retry_after = getattr(error, "retry_after_s", 1)
     if getattr(error, "outcome_unknown", False):
         response.headers["X-Request-Outcome"] = "unknown"
@@ -100,12 +100,12 @@ def internal_error(error: Exception, request: Request) -> Response:
     """Log an unexpected exception and render it as 500, without details."""
     log.error("%s failed: unexpected exception", _subject(request), exc_info=error)
     detail = ErrorDetail("request", ErrorReason.INTERNAL_ERROR)
-    return render(request, error_response(_default_error(request), detail), status=500)
+    return render(error_response(_default_error(request), detail), status=500)
 
 
 def _invalid_request(error: InvalidRequest, request: Request) -> Response:
     content = error_response(ResultCode.INVALID_REQUEST, error.detail)
-    response = render(request, content, status=error.status)
+    response = render(content, status=error.status)
     if error.allowed:
         response.allow = error.allowed
     return response

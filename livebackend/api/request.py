@@ -13,7 +13,6 @@ from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.errors import InvalidRequest
 from livebackend.api.forms import Form, read_form
 from livebackend.api.operation_declaration import Operation
-from livebackend.api.result_codes import ResultCode
 from livebackend.container import Services
 from livebackend.services.login_tokens import CurrentUser, TokenClaims
 from livebackend.services.rate_limits import RateLimit
@@ -40,8 +39,6 @@ class Request(PyramidRequest):  # type: ignore[misc]  # Pyramid has no type hint
     is_authenticated = False
     # The rate limits that count this request.
     counted_limits: tuple[RateLimit, ...] = ()
-    # The result code of the response, once it is rendered.
-    result_code: ResultCode | None = None
     parameters: Any
 
     @property

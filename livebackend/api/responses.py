@@ -1,19 +1,14 @@
 """The response envelope and its renderer."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from pyramid.response import Response
 
 from livebackend.api.error_reasons import ErrorDetail
 from livebackend.api.result_codes import ResultCode
-
-if TYPE_CHECKING:
-    from livebackend.api.request import Request
 
 
 @dataclass(frozen=True)
@@ -45,19 +40,26 @@ def error_message(result_code: ResultCode) -> str | None:
     return "update failed" if result_code is ResultCode.COINS_NOT_UPDATED else None
 
 
-def render(request: Request, content: OperationResponse, *, status: int = 200) -> Response:
+class EnvelopeResponse(Response):  # type: ignore[misc]  # Pyramid has no type hints
+    """An HTTP response with an envelope; the access log needs its result code."""
+
+    result_code: ResultCode
+
+
+def render(content: OperationResponse, *, status: int = 200) -> EnvelopeResponse:
     """Return the HTTP response: the envelope as JSON, with the error reason in a header.
 
     The response must not be cached. No renderer of Pyramid is used: it would take as long as the
     rest of the response.
     """
-    request.result_code = content.result_code
     body = orjson.dumps(content.body())
-    header_list = [
+    headers = [
         ("Content-Type", "application/json"),
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),
     ]
     if content.error:
-        header_list.append(("X-Error", content.error.header))
-    return Response(body, status, header_list)
+        headers.append(("X-Error", content.error.header))
+    response = EnvelopeResponse(body, status, headers)
+    response.result_code = content.result_code
+    return response

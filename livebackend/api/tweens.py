@@ -1,6 +1,5 @@
 """Tweens: request ids, headers, proxies, origins, access log, health checks."""
 
-import hmac
 import logging
 import random
 import re
@@ -20,7 +19,9 @@ from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.errors import InvalidRequest
 from livebackend.api.request import Request
 from livebackend.api.request_origin import is_from_foreign_page
+from livebackend.api.responses import EnvelopeResponse
 from livebackend.api.routes import HOOK_PATH
+from livebackend.core.hmac_sha256 import HmacSha256
 from livebackend.core.request_context import (
     DatabaseBudget,
     database_budget,
@@ -151,7 +152,9 @@ def access_log_tween_factory(handler: Handler, registry: Any) -> Handler:
     metrics: Metrics = registry.services.metrics
     running_requests: RunningWork = registry.services.running_requests
     # Many requests come from one address.
-    client_hash = lru_cache(maxsize=4096)(partial(_keyed_hash, registry.client_hash_key))
+    client_hash = lru_cache(maxsize=4096)(
+        partial(_keyed_hash, HmacSha256(registry.client_hash_key))
+    )
 
     def tween(request: Request) -> Any:
         start = time.perf_counter()
@@ -162,7 +165,8 @@ def access_log_tween_factory(handler: Handler, registry: Any) -> Handler:
             running_requests.end(running_request)
         seconds = time.perf_counter() - start
         operation = _operation_name(request)
-        result = request.result_code.code if request.result_code else ""
+        is_envelope = isinstance(response, EnvelopeResponse)
+        result = response.result_code.code if is_envelope else ""
         status = response.status_int
         metrics.observe_request(operation=operation, result=result, status=status, seconds=seconds)
         if log.isEnabledFor(logging.INFO):
@@ -191,8 +195,8 @@ def _log_request(arguments: tuple[object, ...], fields: dict[str, object]) -> No
     log.handle(record)
 
 
-def _keyed_hash(key: bytes, text: str) -> str:
-    return hmac.digest(key, text.encode(), "sha256").hex()[:32]
+def _keyed_hash(hmac: HmacSha256, text: str) -> str:
+    return hmac.digest(text.encode()).hex()[:32]
 
 
 def health_check_tween_factory(handler: Handler, registry: Any) -> Handler:

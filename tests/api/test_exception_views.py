@@ -12,12 +12,10 @@ from livebackend.api import tweens
 from livebackend.container import Services
 from livebackend.core.errors import ServiceUnavailable
 from livebackend.core.request_context import DatabaseBudget
-from livebackend.database.engine import Database
 from tests.support.api import PASSWORD, ApiClient, App, UserClient
 from tests.support.database_state import DatabaseState
+from tests.support.unreachable_database import disconnect
 
-UNREACHABLE_DATABASE_URL = "postgresql+psycopg2://user@127.0.0.1:1/nothing"
-# Requests that need the database: path, form and default result code of the operation.
 REQUESTS = [
     ("/register", {"token": "13800000009"}, "0002"),
     ("/register", {"code_v": "1234", "code": "1235"}, "0004"),
@@ -52,8 +50,7 @@ class TestDatabaseFailure:
         services: Services,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        unreachable_database = Database(UNREACHABLE_DATABASE_URL)
-        monkeypatch.setattr(services.database, "engine", unreachable_database.engine)
+        disconnect(services.database, monkeypatch)
         response = ann.post(path, **{"token": ann.token, **form})
         assert (response.status, response.result) == (503, expected_result_code)
         assert response.message == ("update failed" if expected_result_code == "0013" else None)
@@ -139,8 +136,7 @@ def test_log_contains_no_phone_number_token_or_password(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    unreachable_database = Database(UNREACHABLE_DATABASE_URL)
-    monkeypatch.setattr(services.database, "engine", unreachable_database.engine)
+    disconnect(services.database, monkeypatch)
     ann.post("/log", userId=ann.phone, password=PASSWORD)
     ann.send_friend_request(ann)
     assert "failed, service unavailable" in caplog.text

@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from sqlalchemy import create_engine
 from webtest import TestApp
 
 from livebackend.container import Services
@@ -14,6 +13,7 @@ from livebackend.storage import local_disk
 from tests.support.api import ApiClient, App
 from tests.support.database_state import DatabaseState
 from tests.support.pictures import PNG, RED, encode_image, upload
+from tests.support.unreachable_database import disconnect
 
 
 def picture_url(location: str) -> str:
@@ -114,9 +114,8 @@ class TestUpload:
         database_state: DatabaseState,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        unreachable_engine = create_engine("postgresql+psycopg2://user@127.0.0.1:1/nothing")
         with monkeypatch.context() as patch, database_state.assert_unchanged():
-            patch.setattr(services.database, "engine", unreachable_engine)
+            disconnect(services.database, patch)
             response = upload(api, PNG)
         assert (response.status, response.result) == (503, "0006")
 
