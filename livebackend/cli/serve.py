@@ -20,6 +20,7 @@ from livebackend.cli.start_checks import ServerOptions, checked_options
 from livebackend.cli.worker import load_app
 from livebackend.cli.worker_supervisor import WorkerSupervisor
 from livebackend.config.errors import SettingsError
+from livebackend.core.cpu_binding import bindings
 from livebackend.monitoring.log_queue import write_logs_in_background
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ def _run_workers(ini: Path, options: Mapping[str, str], server_options: ServerOp
         options,
         ready_writer=server.ready_writer,
         shutdown_timeout_s=server_options.shutdown_timeout_s,
+        cpu_bindings=bindings(server_options.workers) if server_options.bind_workers else [],
     )
     server.serve(target_loader=load_worker_app, wrap_loader=False)
     if server.has_failed:

@@ -30,6 +30,7 @@ class ServerOptions(NamedTuple):
     host: str
     port: int
     workers: int
+    bind_workers: bool
     threads: int
     max_connections: int
     backlog: int
@@ -110,6 +111,7 @@ def _check(ini: Path, options: Mapping[str, str], connection: Connection) -> Non
             ServerOptions(
                 *address,
                 workers=worker_count(settings),
+                bind_workers=settings.server_bind_workers,
                 threads=settings.server_threads,
                 max_connections=settings.server_max_connections,
                 backlog=settings.server_backlog,

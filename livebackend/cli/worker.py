@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.util import Finalize
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from livebackend.cli.ini_logging import setup_logging
+from livebackend.core.cpu_binding import CpuBinding, bind_process
 from livebackend.core.supervised_thread import SupervisedThread
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def load_app(
     *,
     ready_writer: Connection,
     shutdown_timeout_s: int,
+    cpu_bindings: Sequence[CpuBinding],
+    worker_index: int,
 ) -> "HideServerHeader":
     """Return the application of a worker; its services close when the worker ends.
 
@@ -51,6 +54,9 @@ def load_app(
     if not stop_watcher.start():
         # Without this thread, the worker would not detect that its parent has ended.
         raise RuntimeError("the worker cannot start a thread")
+    # Settings depend on the number of usable CPUs, so the process is bound after they are read.
+    if cpu_bindings:
+        bind_process(cpu_bindings[worker_index])
     ready_writer.send_bytes(b"ready")
     return HideServerHeader(app)
 

@@ -193,6 +193,10 @@ class Settings(BaseModel):
     server_workers: int = Field(
         0, ge=0, le=64, description="worker processes; 0: one per available CPU core"
     )
+    server_bind_workers: bool = Field(
+        default=True,
+        description="bind each worker to one CPU, if every CPU has exactly one worker",
+    )
     server_threads: int = Field(
         64, ge=4, le=256, description="requests that a worker processes concurrently"
     )

@@ -10,6 +10,7 @@ from importlib.resources import files
 
 import bcrypt
 
+from livebackend.core.cpu_binding import any_cpu
 from livebackend.core.errors import ClientDisconnected, PasswordTooCommon
 from livebackend.core.request_context import request_started_at, watch_connection
 from livebackend.services.hashing_queue import HashingQueue
@@ -104,7 +105,8 @@ class PasswordHashing:
             with self._semaphore.acquire(permit, timeout_s=_seconds_until(deadline)):
                 if not is_connected():
                     raise ClientDisconnected
-                yield self._hasher
+                with any_cpu():
+                    yield self._hasher
 
     def stop(self) -> None:
         """Make waiting and future calls of `acquire` fail with ServiceUnavailable."""

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+from livebackend.core.cpu_binding import unbind
+
 STARTED = b"+"
 _MODULE = "livebackend.storage.decoder_process"
 
@@ -31,4 +33,5 @@ def start(limits: DecoderLimits) -> tuple[subprocess.Popen[bytes], socket.socket
             env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             cwd="/",
         )
+    unbind(process.pid)
     return process, control
