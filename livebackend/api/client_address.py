@@ -41,25 +41,23 @@ class ClientAddressResolver:
 
         An IPv6 address is shortened to its /64 network.
         """
-        address = _parse_address(request.remote_addr or "")
+        address: str = request.environ.get("REMOTE_ADDR", "")
         is_trusted = self.is_from_trusted_proxy(request)
         hops = request.environ.get(self._environ_name, "").rsplit(",", _MAX_HOPS)
         # The header is read from right to left, because the client can forge the left entries.
         while hops and is_trusted:
-            hop = _parse_address(hops.pop().strip())
-            if hop is None:
+            hop = hops.pop().strip()
+            if _parse_address(hop) is None:
                 break
             address = hop
             is_trusted = self._is_trusted(hop)
-        if isinstance(address, IPv6Address):
-            return str(IPv6Network((address, _IPV6_PREFIX_BITS), strict=False))
-        return str(address or "unknown")
+        return _network_of(address)
 
     def is_from_trusted_proxy(self, request: Request) -> bool:
         """Return whether the request came through a trusted proxy."""
         if self._trusts_unix_socket and is_over_unix_socket(request):
             return True
-        return self._is_trusted(_parse_address(request.remote_addr or ""))
+        return self._is_trusted(request.environ.get("REMOTE_ADDR", ""))
 
     def is_over_untrusted_unix_socket(self, request: Request) -> bool:
         """Return whether the request came over a unix socket that is not a trusted proxy."""
@@ -80,10 +78,17 @@ def is_over_unix_socket(request: Request) -> bool:
     return request.environ.get("REMOTE_ADDR") in _UNIX_SOCKET_ADDRESSES
 
 
-def _is_in_network(
-    networks: Sequence[IPv4Network | IPv6Network], address: IPv4Address | IPv6Address | None
-) -> bool:
+def _is_in_network(networks: Sequence[IPv4Network | IPv6Network], text: str) -> bool:
+    address = _parse_address(text)
     return address is not None and any(address in network for network in networks)
+
+
+@lru_cache(maxsize=1024)
+def _network_of(text: str) -> str:
+    address = _parse_address(text)
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((address, _IPV6_PREFIX_BITS), strict=False))
+    return str(address or "unknown")
 
 
 # Addresses are cached, because most requests come from a few addresses, such as those of the

@@ -165,18 +165,16 @@ class ErrorReason(StrEnum):
 
     english: str
     chinese: str
+    # The names of the limits in the message.
+    limits: tuple[str, ...]
 
     def __new__(cls, token: str, english: str, chinese: str) -> "ErrorReason":
         member = str.__new__(cls, token)
         member._value_ = token
         member.english = english
         member.chinese = chinese
+        member.limits = tuple(name for _, name, _, _ in Formatter().parse(english) if name)
         return member
-
-    @property
-    def limits(self) -> tuple[str, ...]:
-        """The names of the limits in the message."""
-        return tuple(name for _, name, _, _ in Formatter().parse(self.english) if name)
 
 
 @dataclass(frozen=True)

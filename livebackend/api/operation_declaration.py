@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from inspect import getdoc
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -77,7 +78,7 @@ class Operation:
     title: BilingualText
     description: BilingualText
 
-    @property
+    @cached_property
     def requires_login(self) -> bool:
         return issubclass(self.parameters, AuthenticatedParameters)
 
@@ -87,7 +88,7 @@ class Operation:
         unknown_user_limit = (self.unknown_user_limit,) if self.unknown_user_limit else ()
         return (*self.rate_limits, *unknown_user_limit, *self.service_limits)
 
-    @property
+    @cached_property
     def result_codes(self) -> frozenset[ResultCode]:
         """All result codes that responses of this operation can have."""
         token_errors = (

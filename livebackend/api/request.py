@@ -58,7 +58,7 @@ class Request(PyramidRequest):  # type: ignore[misc]  # Pyramid has no type hint
     def db(self, connection: Connection) -> None:
         self._connection = connection
 
-    @cached_property
+    @property
     def services(self) -> Services:
         services: Services = self.registry.services
         return services

@@ -40,9 +40,10 @@ class WorkerSupervisor(MPServer):
         """Whether the server ended because its workers could not start."""
         return not self._any_worker_was_ready and self._failed_starts >= _MAX_FAILED_STARTS
 
-    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> Any:
-        loader = partial(callback_loader, worker_index=idx)
-        return super()._spawn_worker(idx, target, loader)  # type: ignore[no-untyped-call]
+    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> Any:  # type: ignore[override]
+        # Granian's method, called for each worker: the function that loads the application gets
+        # the index of its worker.
+        return super()._spawn_worker(idx, target, partial(callback_loader, worker_index=idx))
 
     def _serve_loop(self, spawn_target: Callable[..., None], target_loader: Any) -> None:
         # Granian's loop, called by `serve`. A signal, and each worker that ends, set the event.
