@@ -722,7 +722,7 @@ def test_writer_without_a_free_number_posts_transfers(
 ) -> None:
     with database.engine.begin() as connection:
         connection.execute(
-            text("SELECT pg_advisory_xact_lock_shared(5301, n) FROM generate_series(0, 15) AS n")
+            text("SELECT pg_try_advisory_xact_lock(5301, n) FROM generate_series(0, 15) AS n")
         )
         writer = new_writer(writer_number=None)
         assert submit(writer, ledger.refill(ledger.open(), 1)).status is DONE
