@@ -5,10 +5,13 @@ thread that waits for the lock continues without a signal to another CPU, and fi
 process in that CPU's caches: a gift needs a third less CPU time.
 """
 
+import logging
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
+
+log = logging.getLogger(__name__)
 
 
 class CpuBinding(NamedTuple):
@@ -37,19 +40,27 @@ def bindings(workers: int, *, usable_cpus: Collection[int] | None = None) -> lis
 
 
 def bind_process(binding: CpuBinding) -> None:
-    """Bind all threads of this process, and those that it will start."""
+    """Bind all threads of this process, and those that it will start.
+
+    The system can refuse it, for example after the server's CPUs have changed. Then a warning is
+    logged, and the process is not bound.
+    """
     global _binding  # noqa: PLW0603
-    for thread_id in os.listdir("/proc/self/task"):  # noqa: PTH208
-        with suppress(ProcessLookupError):  # the thread has ended
-            os.sched_setaffinity(int(thread_id), {binding.cpu})
+    try:
+        os.sched_setaffinity(0, {binding.cpu})
+        thread_ids = os.listdir("/proc/self/task")  # noqa: PTH208
+    except OSError as error:
+        log.warning("server: a worker cannot be bound to CPU %d: %s", binding.cpu, error.strerror)
+        return
+    for thread_id in thread_ids:
+        _try_to_bind(int(thread_id), {binding.cpu})
     _binding = binding
 
 
 def unbind(process_id: int) -> None:
     """Let a process that this process has started use all CPUs of the server."""
     if _binding:
-        with suppress(ProcessLookupError):
-            os.sched_setaffinity(process_id, _binding.all_cpus)
+        _try_to_bind(process_id, _binding.all_cpus)
 
 
 @contextmanager
@@ -58,8 +69,14 @@ def any_cpu() -> Iterator[None]:
     if _binding is None:
         yield
         return
-    os.sched_setaffinity(0, _binding.all_cpus)
+    _try_to_bind(0, _binding.all_cpus)
     try:
         yield
     finally:
-        os.sched_setaffinity(0, {_binding.cpu})
+        _try_to_bind(0, {_binding.cpu})
+
+
+def _try_to_bind(thread_id: int, cpus: Collection[int]) -> None:
+    # The thread has ended, or the CPUs of the server have changed: binding only saves time.
+    with suppress(OSError):
+        os.sched_setaffinity(thread_id, cpus)

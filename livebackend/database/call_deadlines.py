@@ -6,6 +6,7 @@ timeout for a response.
 """
 
 import logging
+import os
 import socket
 import threading
 import time
@@ -163,11 +164,9 @@ class _SocketCopy(socket.socket):
 
     @classmethod
     def of(cls, connection: Any) -> "_SocketCopy":
-        original = socket.socket(fileno=connection.fileno())
-        try:
-            return cls(fileno=original.dup().detach())
-        finally:
-            original.detach()
+        # socket.dup() would make both sockets blocking: libpq would wait for more data after it has
+        # read a response of more than 32 kB.
+        return cls(fileno=os.dup(connection.fileno()))
 
     def __del__(self) -> None:
         self.close()

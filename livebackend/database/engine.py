@@ -291,7 +291,8 @@ def _set_driver_mode(connection: Connection) -> None:
         return  # SQLAlchemy sets the mode
     driver_connection: Any = connection.connection.dbapi_connection
     is_autocommit = _AUTOCOMMIT in options
-    if driver_connection.autocommit != is_autocommit:
+    # The first statement of a closed connection fails, and SQLAlchemy replaces the connection.
+    if not driver_connection.closed and driver_connection.autocommit != is_autocommit:
         driver_connection.autocommit = is_autocommit
 
 

@@ -71,11 +71,12 @@ class _PendingTransfer:
 
     def outcome(self) -> TransferOutcome:
         """Return the outcome, or raise the error that was set."""
-        if isinstance(self._result, Exception):
-            raise self._result
-        if self._result is None:
+        result = self._result  # read once: the writer can set it at any time
+        if isinstance(result, Exception):
+            raise result
+        if result is None:
             raise _outcome_unknown()
-        return self._result
+        return result
 
     def resolve(self, result: TransferOutcome | Exception) -> None:
         """Set the result, once, and wake the caller."""

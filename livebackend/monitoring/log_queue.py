@@ -8,9 +8,11 @@ import atexit
 import logging
 import os
 import queue
+import select
 import sys
 import threading
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from logging.handlers import QueueHandler
 from typing import Any
 
@@ -24,8 +26,8 @@ _MAX_RECORDS = 10_000
 # Pause of the writer when its queue is empty. Without it, each request would wake the writer, and
 # the two threads would compete for the interpreter's lock (GIL): 0.1 ms of CPU time per request.
 _PAUSE_S = 0.05
-# The writer writes the queued records with one system call, up to this size.
-_MAX_WRITE_BYTES = 65_536
+# The writer collects up to this number of queued records before it writes them.
+_MAX_BATCH_RECORDS = 256
 # Seconds that the end of the process waits until the records of all outputs are written.
 _EXIT_TIMEOUT_S = 2.0
 
@@ -182,7 +184,7 @@ class _LogWriter:
         except Exception:  # noqa: BLE001  # a handler of the configuration can raise any error
             self.failed_count += 1
         is_written = self._batch is None
-        if self._batch and (self._records.empty() or self._batch.size >= _MAX_WRITE_BYTES):
+        if self._batch and (self._records.empty() or self._batch.is_full):
             self._write_out()
             is_written = True
         return is_written and self.failed_count == failed_count
@@ -196,7 +198,10 @@ class _LogWriter:
         count = dropped_count - self._reported_count
         if count:
             message = f"log: {count} records were not written, the output was blocked or full"
-            if self._try_write(self._log_queue.own_record(logging.WARNING, message)):
+            failed_count = self.failed_count
+            self._try_write(self._log_queue.own_record(logging.WARNING, message))
+            self._write_out()
+            if self.failed_count == failed_count:
                 self._reported_count = dropped_count
 
 
@@ -220,7 +225,7 @@ class _NoLock:
 
 
 class _StreamBatch:
-    """A stream that collects text, and writes it to a file descriptor.
+    """A stream that collects records, and writes them to a file descriptor.
 
     The streams of Python have a lock. A thread that is blocked in a write holds it, and the
     interpreter then aborts at its end.
@@ -228,32 +233,48 @@ class _StreamBatch:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._content = bytearray()
-        self._record_count = 0
+        self._records: list[bytes] = []
 
     @property
-    def size(self) -> int:
-        """The size of the collected text in bytes."""
-        return len(self._content)
+    def is_full(self) -> bool:
+        return len(self._records) >= _MAX_BATCH_RECORDS
 
     def write(self, text: str) -> None:
-        self._content += text.encode("utf-8", "backslashreplace")
-        self._record_count += 1
+        self._records.append(text.encode("utf-8", "backslashreplace"))
 
     def flush(self) -> None:
         """Do nothing: a handler calls this method after each record."""
 
     def write_out(self) -> int:
-        """Write the collected text; return the number of records if that fails, otherwise 0."""
-        content, record_count = bytes(self._content), self._record_count
-        self._content.clear()
-        self._record_count = 0
+        """Write the collected records; return the number of those that cannot be written."""
+        records, self._records = self._records, []
+        return sum(self._write(chunk) for chunk in _chunks(records))
+
+    def _write(self, records: Sequence[bytes]) -> int:
+        content = b"".join(records)
         try:
             while content:
                 content = content[os.write(self._descriptor, content) :]
         except OSError:
-            return record_count
+            return len(records)
         return 0
+
+
+def _chunks(records: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yield the records in chunks of at most PIPE_BUF bytes, or of one record.
+
+    Several processes write to one pipe. Longer writes would be mixed with theirs.
+    """
+    chunk: list[bytes] = []
+    size = 0
+    for record in records:
+        if chunk and size + len(record) > select.PIPE_BUF:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(record)
+        size += len(record)
+    if chunk:
+        yield chunk
 
 
 def _is_configured(handler: logging.Handler) -> bool:
