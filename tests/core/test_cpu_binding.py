@@ -1,12 +1,14 @@
 """The binding of workers to CPUs."""
 
+import errno
 import os
 import subprocess
 import sys
 
 import pytest
 
-from livebackend.core.cpu_binding import CpuBinding, any_cpu, bindings, unbind
+from livebackend.core import cpu_binding
+from livebackend.core.cpu_binding import CpuBinding, any_cpu, bind_process, bindings, unbind
 
 # Starts a thread, binds the process to its first CPU, and starts another thread.
 PROGRAM = """
@@ -109,3 +111,19 @@ def test_process_that_is_not_bound_changes_no_cpu(monkeypatch: pytest.MonkeyPatc
     with any_cpu():
         unbind(os.getpid())
     assert calls == []
+
+
+def test_process_whose_cpu_is_no_longer_usable_works_unbound(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
+    binding = CpuBinding(77, frozenset({77}))
+    bind_process(binding)
+    assert "a worker cannot be bound to CPU 77: Invalid argument" in caplog.text
+    # The CPUs change after the process was bound.
+    monkeypatch.setattr(cpu_binding, "_binding", binding)
+    with any_cpu():
+        unbind(os.getpid())

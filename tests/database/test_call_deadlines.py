@@ -1,5 +1,6 @@
 """Deadlines of database calls while PostgreSQL does not respond."""
 
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -260,6 +261,25 @@ class TestDeadlines:
         first_pid = pool.run(backend_pid)
         pool.run(lambda connection: connection.execute(text("SELECT pg_sleep(0.6)")))
         assert pool.run(backend_pid) == first_pid
+
+
+class TestLongResponses:
+    # libpq reads again after 32 kB, so its socket must not block.
+    @pytest.mark.parametrize("size", [40_000, 100_000, 1_000_000])
+    def test_row_of_any_size_arrives(
+        self, database_url: str, new_pool: Callable[..., Database], size: int
+    ) -> None:
+        pool = new_pool(database_url, call_timeout_s=5)
+        select = text("SELECT repeat('x', :size)")
+        row = pool.run(lambda connection: connection.execute(select, {"size": size}).scalar_one())
+        assert row == "x" * size
+
+    def test_sockets_of_connections_do_not_block(
+        self, database_url: str, new_pool: Callable[..., Database]
+    ) -> None:
+        with new_pool(database_url).engine.connect() as connection:
+            driver_connection: Any = connection.connection.driver_connection
+            assert not os.get_blocking(driver_connection.fileno())
 
 
 class TestStuckPool:

@@ -707,6 +707,28 @@ def test_first_transfer_starts_the_writer(writer: LedgerBatchWriter, ledger: Led
     assert writer.is_running
 
 
+def test_error_that_arrives_after_the_deadline_is_raised(ledger: LedgerFixture) -> None:
+    transfer = ledger.refill(ledger.open(), 1)
+
+    class ResolvedDuringRead(batch_writer._PendingTransfer):  # noqa: SLF001
+        """Gets an error from the writer after the caller has read the result once."""
+
+        reads = 0
+
+        @property
+        def _result(self) -> ServiceUnavailable | None:  # type: ignore[override]
+            self.reads += 1
+            return ServiceUnavailable("late") if self.reads > 1 else None
+
+        @_result.setter
+        def _result(self, value: object) -> None:
+            """Ignore the initial value."""
+
+    pending = ResolvedDuringRead(transfer, deadline=0)
+    with pytest.raises(ServiceUnavailable):
+        pending.outcome()
+
+
 def test_writers_without_a_number_credit_different_slots(
     new_writer: Callable[..., LedgerBatchWriter], ledger: LedgerFixture
 ) -> None:

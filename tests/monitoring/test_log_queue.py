@@ -1,6 +1,7 @@
 """Logging never blocks, whatever happens to its output."""
 
 import io
+import json
 import logging
 import os
 import subprocess
@@ -292,6 +293,33 @@ def test_process_whose_log_is_not_read_runs_and_ends() -> None:
     output, _ = process.communicate(timeout=60)
     assert (output, process.returncode) == ("True\n", 0)
     os.close(reader)
+
+
+@pytest.mark.processes
+def test_lines_of_two_processes_are_not_mixed_in_one_pipe() -> None:
+    reader, writer = os.pipe()
+    command = [sys.executable, "-c", LOGGING_PROCESS, str(PRODUCTION_INI), FEW_RECORDS]
+    processes = [
+        subprocess.Popen(command, stderr=writer, stdout=subprocess.DEVNULL) for _ in range(2)
+    ]
+    os.close(writer)
+    with open(reader, "rb") as lines:  # noqa: PTH123
+        messages = [json.loads(line)["message"] for line in lines]
+    assert [process.wait(60) for process in processes] == [0, 0]
+    assert messages.count("message 4999") == 2
+
+
+def test_output_that_does_not_block_loses_only_the_records_that_are_not_written() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    batch = log_queue._StreamBatch(writer)  # noqa: SLF001
+    for _ in range(100):
+        batch.write("x" * 999 + "\n")
+    failed_count = batch.write_out()
+    os.close(writer)
+    with open(reader, "rb") as lines:  # noqa: PTH123
+        written_count = sum(line == b"x" * 999 + b"\n" for line in lines)
+    assert 0 < written_count == 100 - failed_count
 
 
 @pytest.mark.processes
