@@ -124,7 +124,7 @@ class Database:
         if not autocommit:
             event.listen(self.engine, "engine_connect", _set_driver_mode)
         # Has the same pool.
-        self._autocommit_engine = self.engine.execution_options(**{_AUTOCOMMIT: True})
+        self.autocommit_engine = self.engine.execution_options(**{_AUTOCOMMIT: True})
         self._host_count = str(database_url.query.get("host", "")).count(",") + 1
         url_has_timeout = "connect_timeout" in database_url.query
         self.pool = WatchedPool(
@@ -170,7 +170,7 @@ class Database:
         """
 
         def run_statements() -> T:
-            with self._autocommit_engine.connect() as connection:
+            with self.autocommit_engine.connect() as connection:
                 return work(connection)
 
         return self._try(run_statements, tries, retries_conflicts=False)

@@ -48,7 +48,7 @@ _MAX_PAUSE_S = 1.0
 _MAX_BATCH_S = 20
 
 
-class _PendingTransfer:
+class PendingTransfer:
     """A submitted transfer, whose caller waits until `deadline` (time.monotonic())."""
 
     def __init__(self, transfer: Transfer, deadline: float) -> None:
@@ -121,7 +121,7 @@ class LedgerBatchWriter:
         self._max_batch_size = max_batch_size
         self._max_queue_length = max_queue_length
         self._changed = threading.Condition()
-        self._queue: deque[_PendingTransfer] = deque()
+        self._queue: deque[PendingTransfer] = deque()
         self._closed = False
         self.thread = SupervisedThread(
             "ledger",
@@ -157,7 +157,7 @@ class LedgerBatchWriter:
         Raises ServiceUnavailable with `outcome_unknown` if the commit is not confirmed before the
         deadline; the caller can then retry with the same request id.
         """
-        pending = _PendingTransfer(transfer, deadline)
+        pending = PendingTransfer(transfer, deadline)
         with self._changed:
             if self._closed or len(self._queue) >= self._max_queue_length:
                 raise ServiceUnavailable("ledger: the queue is full or the writer is closed")
@@ -176,7 +176,7 @@ class LedgerBatchWriter:
             self._changed.notify()
         self.thread.close(_CLOSE_TIMEOUT_S)
 
-    def _remove_from_queue(self, pending: _PendingTransfer) -> TransferOutcome:
+    def _remove_from_queue(self, pending: PendingTransfer) -> TransferOutcome:
         """Cancel a transfer that is still in the queue, and raise LedgerBusy.
 
         If the transfer is already in a batch, return its outcome or raise ServiceUnavailable.
@@ -207,7 +207,7 @@ class LedgerBatchWriter:
         finally:
             database.close()
 
-    def _next_batch(self) -> list[_PendingTransfer]:
+    def _next_batch(self) -> list[PendingTransfer]:
         """Wait for queued transfers and return them; an empty list ends the thread."""
         with self._changed:
             while not self._queue and not self._closed:
@@ -215,12 +215,12 @@ class LedgerBatchWriter:
             batch_size = min(len(self._queue), self._max_batch_size)
             return [self._queue.popleft() for _ in range(batch_size)]
 
-    def _observe(self, batch: Sequence[_PendingTransfer]) -> None:
+    def _observe(self, batch: Sequence[PendingTransfer]) -> None:
         if self._metrics:
             self._metrics.observe_batch(len(batch))
             self._metrics.set_queue_length(len(self._queue))
 
-    def _post_and_resolve(self, database: Database, batch: Sequence[_PendingTransfer]) -> None:
+    def _post_and_resolve(self, database: Database, batch: Sequence[PendingTransfer]) -> None:
         """Post a batch, and set the outcome of each transfer.
 
         If the batch fails, its transfers are posted one by one, so that only the invalid
@@ -246,13 +246,13 @@ class LedgerBatchWriter:
             for pending, outcome in zip(batch, outcomes, strict=True):
                 pending.resolve(outcome)
 
-    def _post_alone(self, database: Database, pending: _PendingTransfer) -> None:
+    def _post_alone(self, database: Database, pending: PendingTransfer) -> None:
         if time.monotonic() < pending.deadline:
             self._post_and_resolve(database, [pending])
         else:  # its caller no longer waits; posting it would delay transfers whose callers wait
             pending.fail(ServiceUnavailable("ledger: transfer not posted before its deadline"))
 
-    def _post(self, database: Database, batch: Sequence[_PendingTransfer]) -> list[TransferOutcome]:
+    def _post(self, database: Database, batch: Sequence[PendingTransfer]) -> list[TransferOutcome]:
         """Post a batch; retry with the same request ids until the commit is confirmed.
 
         A COMMIT is unconfirmed if the connection is lost, or if PostgreSQL sends a warning: after
@@ -285,7 +285,7 @@ class LedgerBatchWriter:
             time.sleep(_RETRY_PAUSE_S)
 
     def _post_once(
-        self, connection: Connection, batch: Sequence[_PendingTransfer]
+        self, connection: Connection, batch: Sequence[PendingTransfer]
     ) -> tuple[list[TransferOutcome], list[str]]:
         """Post a batch once; return its outcomes, and the driver's list of warnings.
 
@@ -326,7 +326,7 @@ def _claimed_number(connection: Connection) -> int:
 
 
 @contextmanager
-def _resolved(batch: Sequence[_PendingTransfer]) -> Iterator[None]:
+def _resolved(batch: Sequence[PendingTransfer]) -> Iterator[None]:
     """After an unexpected error, report the outcomes that are not set as unknown."""
     try:
         yield

@@ -224,7 +224,7 @@ class _NoLock:
         """Do nothing; `logging` calls this method in a forked process."""
 
 
-class _StreamBatch:
+class StreamBatch:
     """A stream that collects records, and writes them to a file descriptor.
 
     The streams of Python have a lock. A thread that is blocked in a write holds it, and the
@@ -284,13 +284,13 @@ def _is_configured(handler: logging.Handler) -> bool:
     )
 
 
-def _replace_stream(handler: logging.Handler) -> _StreamBatch | None:
+def _replace_stream(handler: logging.Handler) -> StreamBatch | None:
     """Make a handler of stdout or stderr write to a batch; return the batch."""
     if not isinstance(handler, logging.StreamHandler):
         return None
     if handler.stream is None or handler.stream not in (sys.__stdout__, sys.__stderr__):
         return None
-    handler.stream = batch = _StreamBatch(handler.stream.fileno())
+    handler.stream = batch = StreamBatch(handler.stream.fileno())
     return batch
 
 

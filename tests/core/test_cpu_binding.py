@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from livebackend.core import cpu_binding
 from livebackend.core.cpu_binding import CpuBinding, any_cpu, bind_process, bindings, unbind
 
 # Starts a thread, binds the process to its first CPU, and starts another thread.
@@ -97,6 +96,13 @@ class TestBoundProcess:
             "child.communicate()",
         )
 
+    def test_bound_process_works_after_its_cpus_have_changed(self) -> None:
+        run_bound(
+            "def refuse(*_): raise OSError",
+            "os.sched_setaffinity = refuse",
+            "with any_cpu(): unbind(os.getpid())",
+        )
+
     def test_unbind_of_an_ended_process_does_nothing(self) -> None:
         run_bound(
             "child = subprocess.Popen(['true'])",
@@ -120,10 +126,5 @@ def test_process_whose_cpu_is_no_longer_usable_works_unbound(
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
     monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
-    binding = CpuBinding(77, frozenset({77}))
-    bind_process(binding)
+    bind_process(CpuBinding(77, frozenset({77})))
     assert "a worker cannot be bound to CPU 77: Invalid argument" in caplog.text
-    # The CPUs change after the process was bound.
-    monkeypatch.setattr(cpu_binding, "_binding", binding)
-    with any_cpu():
-        unbind(os.getpid())

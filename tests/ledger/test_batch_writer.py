@@ -710,13 +710,13 @@ def test_first_transfer_starts_the_writer(writer: LedgerBatchWriter, ledger: Led
 def test_error_that_arrives_after_the_deadline_is_raised(ledger: LedgerFixture) -> None:
     transfer = ledger.refill(ledger.open(), 1)
 
-    class ResolvedDuringRead(batch_writer._PendingTransfer):  # noqa: SLF001
+    class ResolvedDuringRead(batch_writer.PendingTransfer):
         """Gets an error from the writer after the caller has read the result once."""
 
         reads = 0
 
         @property
-        def _result(self) -> ServiceUnavailable | None:  # type: ignore[override]
+        def _result(self) -> ServiceUnavailable | None:
             self.reads += 1
             return ServiceUnavailable("late") if self.reads > 1 else None
 
@@ -753,10 +753,16 @@ def test_writer_without_a_free_number_posts_transfers(
 def test_closed_writer_gives_its_number_back(
     new_writer: Callable[..., LedgerBatchWriter], database: Database, ledger: LedgerFixture
 ) -> None:
+    select_numbers = text(
+        """
+        SELECT objid FROM pg_locks JOIN pg_database ON pg_database.oid = database
+        WHERE classid = 5301 AND datname = current_database()
+        """
+    )
+
     def claimed_numbers() -> set[int]:
         with database.engine.connect() as connection:
-            rows = connection.execute(text("SELECT objid FROM pg_locks WHERE classid = 5301"))
-            return set(rows.scalars())
+            return set(connection.execute(select_numbers).scalars())
 
     numbers_before = claimed_numbers()
     writer = new_writer(writer_number=None)

@@ -312,7 +312,7 @@ def test_lines_of_two_processes_are_not_mixed_in_one_pipe() -> None:
 def test_output_that_does_not_block_loses_only_the_records_that_are_not_written() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    batch = log_queue._StreamBatch(writer)  # noqa: SLF001
+    batch = log_queue.StreamBatch(writer)
     for _ in range(100):
         batch.write("x" * 999 + "\n")
     failed_count = batch.write_out()

@@ -10,5 +10,5 @@ UNREACHABLE_DATABASE_URL = "postgresql+psycopg2://user@127.0.0.1:1/nothing"
 def disconnect(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the engines of `database` by those of a database that does not exist."""
     unreachable = Database(UNREACHABLE_DATABASE_URL)
-    for name in ("engine", "_autocommit_engine"):
+    for name in ("engine", "autocommit_engine"):
         monkeypatch.setattr(database, name, getattr(unreachable, name))
