@@ -7,6 +7,7 @@ process in that CPU's caches: a gift needs a third less CPU time.
 
 import logging
 import os
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
@@ -23,6 +24,9 @@ class CpuBinding(NamedTuple):
 
 # The binding of this process; None if the process is not bound.
 _binding: CpuBinding | None = None
+# The number of threads within any_cpu().
+_unbound_count = 0
+_lock = threading.Lock()
 
 
 def bindings(workers: int, *, usable_cpus: Collection[int] | None = None) -> list[CpuBinding]:
@@ -48,35 +52,54 @@ def bind_process(binding: CpuBinding) -> None:
     global _binding  # noqa: PLW0603
     try:
         os.sched_setaffinity(0, {binding.cpu})
-        thread_ids = os.listdir("/proc/self/task")  # noqa: PTH208
     except OSError as error:
         log.warning("server: a worker cannot be bound to CPU %d: %s", binding.cpu, error.strerror)
         return
-    for thread_id in thread_ids:
-        _try_to_bind(int(thread_id), {binding.cpu})
     _binding = binding
+    _move_threads({binding.cpu})
 
 
 def unbind(process_id: int) -> None:
     """Let a process that this process has started use all CPUs of the server."""
     if _binding:
-        _try_to_bind(process_id, _binding.all_cpus)
+        _move_thread(process_id, _binding.all_cpus)
 
 
 @contextmanager
 def any_cpu() -> Iterator[None]:
-    """Let the current thread use all CPUs of the server, for long work without the GIL."""
-    if _binding is None:
+    """Let all threads of this process use all CPUs of the server meanwhile.
+
+    For work that occupies a CPU for long without the GIL: the kernel could not spread it and the
+    other threads over the CPUs.
+    """
+    binding = _binding
+    if binding is None:
         yield
         return
-    _try_to_bind(0, _binding.all_cpus)
+    _count_unbound(1, binding)
     try:
         yield
     finally:
-        _try_to_bind(0, {_binding.cpu})
+        _count_unbound(-1, binding)
 
 
-def _try_to_bind(thread_id: int, cpus: Collection[int]) -> None:
+def _count_unbound(change: int, binding: CpuBinding) -> None:
+    global _unbound_count  # noqa: PLW0603
+    with _lock:
+        was_bound = _unbound_count == 0
+        _unbound_count += change
+        is_bound = _unbound_count == 0
+        if is_bound != was_bound:
+            _move_threads({binding.cpu} if is_bound else binding.all_cpus)
+
+
+def _move_threads(cpus: Collection[int]) -> None:
+    with suppress(OSError):  # a system without /proc
+        for thread_id in os.listdir("/proc/self/task"):  # noqa: PTH208
+            _move_thread(int(thread_id), cpus)
+
+
+def _move_thread(thread_id: int, cpus: Collection[int]) -> None:
     # The thread has ended, or the CPUs of the server have changed: binding only saves time.
     with suppress(OSError):
         os.sched_setaffinity(thread_id, cpus)

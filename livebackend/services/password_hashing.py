@@ -97,7 +97,7 @@ class PasswordHashing:
         """
         is_connected = watch_connection.get()()
         deadline = (request_started_at.get() or time.monotonic()) + self._queue_timeout_s
-        with self._queue.enter(client, is_known_client=is_known_client) as place:
+        with any_cpu(), self._queue.enter(client, is_known_client=is_known_client) as place:
             # The limits are counted in the queue, so that a request that finds the queue full does
             # not count.
             self._rate_limits.consume(*limits)
@@ -105,8 +105,7 @@ class PasswordHashing:
             with self._semaphore.acquire(permit, timeout_s=_seconds_until(deadline)):
                 if not is_connected():
                     raise ClientDisconnected
-                with any_cpu():
-                    yield self._hasher
+                yield self._hasher
 
     def stop(self) -> None:
         """Make waiting and future calls of `acquire` fail with ServiceUnavailable."""

@@ -72,14 +72,15 @@ class TestBoundProcess:
     def test_earlier_and_later_threads_are_bound(self) -> None:
         run_bound("assert is_bound() and is_bound(earlier_thread) and is_bound(later_thread)")
 
-    def test_thread_can_use_all_cpus_within_any_cpu(self) -> None:
+    def test_all_threads_can_use_all_cpus_within_any_cpu(self) -> None:
         run_bound(
             "with any_cpu():",
-            "    assert is_unbound() and is_bound(earlier_thread)",
-            "assert is_bound()",
+            "    with any_cpu(): pass",
+            "    assert is_unbound() and is_unbound(earlier_thread) and is_unbound(later_thread)",
+            "assert is_bound() and is_bound(earlier_thread) and is_bound(later_thread)",
         )
 
-    def test_thread_is_bound_again_after_an_error_within_any_cpu(self) -> None:
+    def test_process_is_bound_again_after_an_error_within_any_cpu(self) -> None:
         run_bound(
             "try:",
             "    with any_cpu(): raise KeyError",
