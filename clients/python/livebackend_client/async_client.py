@@ -7,13 +7,13 @@ from livebackend_client.drivers import AsyncDriver
 from livebackend_client.protocol import File
 from livebackend_client.responses import (
     Balance,
-    Friends,
+    FriendList,
     Giver,
     LiveRooms,
     Message,
     Order,
     OwnProfile,
-    Records,
+    RecordList,
     SearchResult,
     Stream,
     StreamStatus,
@@ -241,7 +241,7 @@ class AsyncClient(AsyncDriver):
         """
         return await self.call(operations.HEARTBEAT, {})
 
-    async def friendlist(self) -> Friends:
+    async def friendlist(self) -> FriendList:
         """List friends.
 
         Returns all friends, live ones first, with the play URLs of their rooms.
@@ -405,7 +405,7 @@ class AsyncClient(AsyncDriver):
         """
         return await self.call(operations.BALANCE, {})
 
-    async def records(self, *, before: str | None = None, limit: int | None = None) -> Records:
+    async def records(self, *, before: str | None = None, limit: int | None = None) -> RecordList:
         """List coin transfers.
 
         Returns the user's coin transfers, newest first, in pages.

@@ -7,13 +7,13 @@ from livebackend_client.drivers import SyncDriver
 from livebackend_client.protocol import File
 from livebackend_client.responses import (
     Balance,
-    Friends,
+    FriendList,
     Giver,
     LiveRooms,
     Message,
     Order,
     OwnProfile,
-    Records,
+    RecordList,
     SearchResult,
     Stream,
     StreamStatus,
@@ -241,7 +241,7 @@ class Client(SyncDriver):
         """
         return self.call(operations.HEARTBEAT, {})
 
-    def friendlist(self) -> Friends:
+    def friendlist(self) -> FriendList:
         """List friends.
 
         Returns all friends, live ones first, with the play URLs of their rooms.
@@ -403,7 +403,7 @@ class Client(SyncDriver):
         """
         return self.call(operations.BALANCE, {})
 
-    def records(self, *, before: str | None = None, limit: int | None = None) -> Records:
+    def records(self, *, before: str | None = None, limit: int | None = None) -> RecordList:
         """List coin transfers.
 
         Returns the user's coin transfers, newest first, in pages.

@@ -6,14 +6,14 @@ from livebackend_client.error_reasons import ErrorReason
 from livebackend_client.protocol import Operation
 from livebackend_client.responses import (
     Balance,
-    Friends,
+    FriendList,
     Giver,
     LiveRooms,
     Message,
     Order,
     OwnProfile,
     Profile,
-    Records,
+    RecordList,
     SearchResult,
     Stream,
     StreamStatus,
@@ -46,8 +46,8 @@ LEAVE: Operation[None] = Operation(
 HEARTBEAT: Operation[StreamStatus] = Operation(
     "/room", StreamStatus, selector="heartbeat", requires_login=True, idempotent=True
 )
-FRIENDLIST: Operation[Friends] = Operation(
-    "/list", Friends, selector="friendlist", requires_login=True, idempotent=True
+FRIENDLIST: Operation[FriendList] = Operation(
+    "/list", FriendList, selector="friendlist", requires_login=True, idempotent=True
 )
 MESSAGELIST: Operation[list[Message]] = Operation(
     "/list", list[Message], selector="messagelist", requires_login=True, idempotent=True
@@ -98,8 +98,8 @@ SEND_GIFT: Operation[None] = Operation(
 BALANCE: Operation[Balance] = Operation(
     "/golden", Balance, selector="balance", requires_login=True, idempotent=True
 )
-RECORDS: Operation[Records] = Operation(
-    "/golden", Records, selector="records", requires_login=True, idempotent=True
+RECORDS: Operation[RecordList] = Operation(
+    "/golden", RecordList, selector="records", requires_login=True, idempotent=True
 )
 RANKING: Operation[list[Giver]] = Operation(
     "/golden", list[Giver], selector="ranking", requires_login=True, idempotent=True

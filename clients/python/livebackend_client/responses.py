@@ -131,7 +131,7 @@ class Friend(Profile):
 
 
 @dataclass(frozen=True, slots=True)
-class Friends:
+class FriendList:
     """The user's friends, live ones first."""
 
     count: int
@@ -261,7 +261,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
+class RecordList:
     """A page of coin transfers."""
 
     records: list[Record]

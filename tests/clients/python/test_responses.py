@@ -16,7 +16,7 @@ from livebackend_client.json_reader import UnexpectedValue, read
 from livebackend_client.responses import (
     Balance,
     Friend,
-    Friends,
+    FriendList,
     PlayUrls,
     Profile,
     SearchResult,
@@ -47,7 +47,7 @@ def test_friend_list_has_dataclasses_with_names_in_snake_case(
     server.responses = [(200, body({"count": 1, "friends": [FRIEND]}), {})]
     play_url = PlayUrls(rtmp=None, hls="http://a/b", hdl=None)
     friend = Friend("13800000001", "Ann", "0", None, "on", "hello", play_url)
-    assert client.friendlist() == Friends(1, [friend])
+    assert client.friendlist() == FriendList(1, [friend])
     assert (friend.live_status, friend.play_url and friend.play_url.hls) == ("on", "http://a/b")
 
 
