@@ -93,7 +93,9 @@ def test_tutorial_works_in_production(url: str, tmp_path: Path) -> None:
     settings = production_overrides(url) | {"passwords.cost": "12"}
     with running_server(PRODUCTION_INI, tmp_path, settings) as server:
         # With production.ini, the response contains no code. The development SMS gateway logs it.
-        code = f"$(sed -n 's/.*code for .*: \\([0-9]*\\).*/\\1/p' '{server.log}' | tail -n 1)"
+        # The server writes its log up to 0.05 s later.
+        last_code = f"sed -n 's/.*code for .*: \\([0-9]*\\).*/\\1/p' '{server.log}' | tail -n 1"
+        code = f"$(sleep 0.5; {last_code})"
         run_steps(steps(TUTORIAL), server, CODE=code)
 
 

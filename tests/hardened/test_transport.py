@@ -56,10 +56,10 @@ def assert_unchanged_and_serving(
 
     After the block, the server must still process requests.
     """
-    sms_count = server.log.read_text().count("code for")
+    sms_count = server.read_log().count("code for")
     with database_state.assert_unchanged():
         yield
-    assert server.log.read_text().count("code for") == sms_count
+    assert server.read_log().count("code for") == sms_count
     assert (
         send(server, RawRequest("/list", "token=TOKEN&friendlist=1"), user).json["result"] == "0000"
     )
