@@ -108,14 +108,7 @@ def _select_requests(*, is_sent: bool) -> Select[Any]:
         if is_sent
         else (request.addressee_id, request.applicant_id, request.addressee_visible)
     )
-    accepted_flag, open_flag = (
-        (_constant("3"), _constant("2"))
-        if is_sent
-        else (
-            _constant("1"),
-            _constant("0"),
-        )
-    )
+    accepted_flag, open_flag = map(_constant, ("3", "2") if is_sent else ("1", "0"))
     newest = (
         select(
             request.sent_at_us,
