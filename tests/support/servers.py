@@ -1,13 +1,14 @@
 """Starts server processes, for tests that need real sockets or several workers."""
 
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -38,9 +39,21 @@ class Server:
         return {pid for pid in child_pids if _is_worker(pid)}
 
     def kill(self) -> None:
-        """Kill the server and its workers with SIGKILL, as in a crash of the machine."""
-        for pid in [self.pid, *self.workers]:
-            os.kill(pid, signal.SIGKILL)
+        """Kill the server and its workers with SIGKILL, as in a crash of the machine.
+
+        Returns when all have ended: a worker that has not ended yet still accepts connections.
+        """
+        with ExitStack() as stack:
+            descriptors = []
+            for pid in [self.pid, *self.workers]:
+                with suppress(ProcessLookupError):
+                    descriptors.append(os.pidfd_open(pid))
+                    stack.callback(os.close, descriptors[-1])
+            for descriptor in descriptors:
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            for descriptor in descriptors:
+                ended, _, _ = select.select([descriptor], [], [], 20)
+                assert ended, "a process did not end within 20 s after SIGKILL"
 
     @property
     def address(self) -> str:
