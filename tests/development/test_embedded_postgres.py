@@ -52,8 +52,9 @@ from pathlib import Path
 sys.path.append("livebackend/development")
 from embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 
-# SIGINT is ignored if a shell starts the tests in the background.
+# A shell that starts the tests in the background ignores SIGINT, and nohup ignores SIGHUP.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 postgres = EmbeddedPostgres(Path(sys.argv[1]), durable=False)
 try:
     url = postgres.start()
