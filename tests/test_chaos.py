@@ -85,7 +85,10 @@ def listener(responses: Sequence[bytes]) -> Iterator[int]:
         def serve() -> None:
             for response in responses:
                 connection, _ = server.accept()
-                connection.recv(65_536)
+                # Closing a socket with unread bytes would reset the connection.
+                received = b""
+                while not received.endswith(b"a=b") and (data := connection.recv(65_536)):
+                    received += data
                 connection.sendall(response)
                 connection.close()
 

@@ -26,6 +26,8 @@ _DESELECTED = (
     "tests/models/test_schema.py",
     # A migration imports livebackend.database.online_migrations, which the release does not have.
     "tests/database/test_migrations.py::test_migrations_do_not_import_the_application",
+    # This version is installed, whose requirements are not in the lock files of the release.
+    "tests/test_packaging.py::test_lock_file_satisfies_setup_py",
 )
 
 
