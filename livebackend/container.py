@@ -20,6 +20,12 @@ from livebackend.database.call_deadlines import deadlines_thread
 from livebackend.database.engine import Database
 from livebackend.database.rate_limit_counters import RateLimitCounters
 from livebackend.development.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from livebackend.events.declarations import EVENTS
+from livebackend.events.outbox import Outbox, outbox_size
+from livebackend.events.outbox_limits import OutboxLimits
+from livebackend.events.relay import Relay
+from livebackend.events.tickets import EventTickets
+from livebackend.gateways.events.protocol import ObservableEngine
 from livebackend.gateways.http_client import running_calls
 from livebackend.gateways.loader import Gateways, load_gateways, load_usable_gateways
 from livebackend.gateways.qiniu import QiniuCallbackVerifier
@@ -29,15 +35,23 @@ from livebackend.ledger.batch_writer import LedgerBatchWriter
 from livebackend.ledger.history import CoinHistory
 from livebackend.ledger.reversals import Reversals
 from livebackend.monitoring.database_gate import DatabaseGate
+from livebackend.monitoring.event_check import EventCheck
+from livebackend.monitoring.event_engine_collector import EventEngineCollector
 from livebackend.monitoring.health_checks import CHECK_TIMEOUT_S
 from livebackend.monitoring.log_queue import log_writer_threads
-from livebackend.monitoring.metrics import DiskSpaceCollector, LiveRoomsCollector, Metrics
+from livebackend.monitoring.metrics import (
+    DiskSpaceCollector,
+    LiveRoomsCollector,
+    Metrics,
+    OutboxCollector,
+)
 from livebackend.monitoring.metrics_server import MetricsServer
 from livebackend.monitoring.startup_checks import database_errors, folder_errors
 from livebackend.services.accounts import Accounts
 from livebackend.services.authentication import Authentication
 from livebackend.services.avatars import Avatars
 from livebackend.services.code_verifiers import CodeHasher, SignedTicketVerifier
+from livebackend.services.event_streams import EventStreams
 from livebackend.services.friends import Friends
 from livebackend.services.gifts import Gifts
 from livebackend.services.kept_blocks import KeptBlocks
@@ -72,6 +86,8 @@ from livebackend.storage.reencoding import ReencodingPictureStore
 _PROBE_POOL_SIZE = 2
 # The ledger writer has a connection of its own.
 _LEDGER_CONNECTIONS = 1
+# The relay of live events has a connection of its own.
+_RELAY_CONNECTIONS = 1
 
 
 @dataclass(frozen=True)
@@ -86,6 +102,7 @@ class Services:
     database_gate: DatabaseGate
     gateways: Gateways
     ledger_writer: LedgerBatchWriter
+    outbox: Outbox
     login_tokens: LoginTokens
     rate_limits: RateLimiter
     password_hashing: PasswordHashing
@@ -111,6 +128,9 @@ class Services:
     payment_reconciliation: PaymentReconciliation
     retention: Retention
     periodic_tasks: PeriodicTasks
+    # Both are None without `events.gateway`.
+    relay: Relay | None = None
+    event_streams: EventStreams | None = None
     # None without `metrics.address`.
     metrics_server: MetricsServer | None = None
     running_requests: RunningWork = field(default_factory=RunningWork)
@@ -126,10 +146,14 @@ class Services:
             self.periodic_tasks.thread,
             *self.sms_queue.threads,
         ]
+        if self.relay:
+            threads.append(self.relay.thread)
         if self.database.server_thread:
             threads.append(self.database.server_thread)
         if self.metrics_server:
             threads.append(self.metrics_server.thread)
+        if self.gateways.child_process_engine:
+            threads.append(self.gateways.child_process_engine.server_thread)
         return threads
 
     @property
@@ -138,19 +162,31 @@ class Services:
         return {"request": self.running_requests, "provider call": running_calls}
 
     def start(self) -> None:
-        """Start the background threads; housekeeping starts as soon as the database is usable.
+        """Start the background threads.
 
-        Call this method after the last fork.
+        Housekeeping and the relay start as soon as the database is usable. Call this method after
+        the last fork.
         """
         self.metrics.observe_threads(self.threads, self.running_work)
-        self.database_gate.start(self.periodic_tasks.start)
+        if self.gateways.child_process_engine:
+            self.gateways.child_process_engine.start_server()
+        self.database_gate.start(self._start_database_threads)
         if self.metrics_server:
             probe_database = self.probe_database
-            self.metrics_server.start(
+            collectors = [
                 LiveRoomsCollector(lambda: probe_database.run(count_open_rooms)),
                 DiskSpaceCollector(self.data_dir),
-                refresh=self.metrics.refresh,
-            )
+            ]
+            if self.relay:
+                collectors.append(OutboxCollector(lambda: probe_database.run(outbox_size)))
+            if isinstance(self.gateways.events, ObservableEngine):
+                collectors.append(EventEngineCollector(self.gateways.events.status))
+            self.metrics_server.start(*collectors, refresh=self.metrics.refresh)
+
+    def _start_database_threads(self) -> None:
+        self.periodic_tasks.start()
+        if self.relay:
+            self.relay.start()
 
     def stop_waiting(self) -> None:
         """Reject requests that wait to hash a password; called when the process stops."""
@@ -163,6 +199,10 @@ class Services:
         self.periodic_tasks.close()
         self.picture_decoder.close()
         self.ledger_writer.close()
+        if self.relay:
+            self.relay.close()
+        if self.gateways.child_process_engine:
+            self.gateways.child_process_engine.close_server()
         if self.metrics_server:
             self.metrics_server.close()
         self.rate_limits.close()
@@ -223,13 +263,17 @@ def make_gateways(settings: Settings) -> Gateways:
         sms=settings.sms_gateway,
         streams=settings.streams_gateway,
         payments=settings.payments_gateway.split(),
+        events=settings.events_gateway,
     )
 
 
 def make_usable_gateways(settings: Settings) -> Gateways:
     """Return gateways for a command that works without them, and without payment gateways."""
     return load_usable_gateways(
-        settings, sms=settings.sms_gateway, streams=settings.streams_gateway
+        settings,
+        sms=settings.sms_gateway,
+        streams=settings.streams_gateway,
+        events=settings.events_gateway,
     )
 
 
@@ -245,8 +289,22 @@ def required_connections(settings: Settings) -> int:
         + settings.database_rate_limit_connections
         + _PROBE_POOL_SIZE
         + _LEDGER_CONNECTIONS
+        + (_RELAY_CONNECTIONS if settings.events_gateway else 0)
     )
     return worker_count(settings) * connections_per_worker
+
+
+def make_event_check(settings: Settings, gateways: Gateways) -> EventCheck | None:
+    """Return the check of live events; None without `events.gateway`."""
+    if gateways.events is None:
+        return None
+    tickets = EventTickets(settings.signing_secrets, clock=time.time)
+    url = _event_stream_url(settings, gateways)
+    return EventCheck(
+        gateways.events,
+        is_child_process=gateways.child_process_engine is not None,
+        stream_url=lambda: f"{url}?ticket={tickets.issue_probe()}",
+    )
 
 
 def open_database(settings: Settings) -> Database:
@@ -299,6 +357,7 @@ def build_services(
     stream_gateway = metrics.instrument("streams", gateways.streams)
     payment_gateways = [metrics.instrument("payments", gateway) for gateway in gateways.payments]
     rng = random.SystemRandom()
+    login_tokens = LoginTokens(settings.signing_secrets, clock=time.time)
     rate_limits = RateLimiter(
         RateLimitCounters(
             database.with_own_pool(settings.database_rate_limit_connections, durable=False)
@@ -334,15 +393,18 @@ def build_services(
     verification_codes = _verification_codes(
         settings, database, sms, sms_queue, rate_limits=rate_limits, hasher=code_hasher, rng=rng
     )
+    outbox = Outbox(enabled=gateways.events is not None)
     stream_monitor = StreamMonitor(
         database,
         stream_gateway,
+        outbox,
         offline_timeout=timedelta(seconds=settings.streams_offline_timeout_s),
     )
     ledger_writer = LedgerBatchWriter(
         database,
         writer_number=settings.ledger_writer if settings.ledger_writer >= 0 else None,
         metrics=metrics,
+        writes_events=outbox.enabled,
     )
     payment_orders = PaymentOrders(database, ledger_writer, payment_gateways)
     payment_refunds = PaymentRefunds(database, ledger_writer, payment_orders)
@@ -368,7 +430,9 @@ def build_services(
         database_gate=DatabaseGate(database, migrates=settings.database_migrate),
         gateways=gateways,
         ledger_writer=ledger_writer,
-        login_tokens=LoginTokens(settings.signing_secrets, clock=time.time),
+        outbox=outbox,
+        relay=_relay(settings, database, gateways, metrics),
+        login_tokens=login_tokens,
         rate_limits=rate_limits,
         password_hashing=password_hashing,
         authentication=Authentication(database, password_hashing, rate_limits, login_addresses),
@@ -379,6 +443,7 @@ def build_services(
             password_hashing,
             avatars,
             verification_codes,
+            outbox,
             verified_phones=VerifiedPhones(database, rate_limits, code_hasher),
             kept_blocks=kept_blocks,
             login_addresses=login_addresses,
@@ -387,13 +452,14 @@ def build_services(
         ),
         picture_decoder=picture_decoder,
         avatars=avatars,
-        friends=Friends(friends_max=settings.friends_max),
+        friends=Friends(outbox, friends_max=settings.friends_max),
         lists=Lists(friends_max=settings.friends_max, messages_max=settings.messages_max),
         live_rooms=LiveRooms(),
         rooms=Rooms(
             database,
             stream_gateway,
             stream_monitor,
+            outbox,
             rng=rng,
             stream_name_key=derived_key(settings.signing_secrets[0], "streams"),
         ),
@@ -440,6 +506,26 @@ def build_services(
             holder=secrets.token_hex(16),
             period_s=settings.streams_check_interval_s,
         ),
+        event_streams=_event_streams(settings, database, gateways, login_tokens, rate_limits),
+    )
+
+
+def _relay(
+    settings: Settings, database: Database, gateways: Gateways, metrics: Metrics
+) -> Relay | None:
+    if gateways.events is None:
+        return None
+    # An alert on an increase does not detect the first value of a counter.
+    metrics.count_dropped(dict.fromkeys(EVENTS, 0))
+    return Relay(
+        database,
+        metrics.instrument("events", gateways.events),
+        holder=secrets.token_hex(16),
+        limits=OutboxLimits(
+            max_rows=settings.events_outbox_max_rows,
+            max_age=timedelta(seconds=settings.events_outbox_max_age_s),
+        ),
+        metrics=metrics,
     )
 
 
@@ -482,6 +568,34 @@ def _verification_codes(
         rng=rng,
         ttl=timedelta(seconds=settings.codes_ttl_s),
     )
+
+
+def _event_streams(
+    settings: Settings,
+    database: Database,
+    gateways: Gateways,
+    login_tokens: LoginTokens,
+    rate_limits: RateLimiter,
+) -> EventStreams | None:
+    if gateways.events is None:
+        return None
+    return EventStreams(
+        database,
+        login_tokens,
+        EventTickets(settings.signing_secrets, clock=time.time),
+        rate_limits,
+        url=_event_stream_url(settings, gateways),
+        replay_s=settings.events_replay_s,
+        clock=time.time,
+    )
+
+
+def _event_stream_url(settings: Settings, gateways: Gateways) -> str:
+    """Return the URL at which clients open event streams."""
+    default_url = f"{settings.http_public_url.rstrip('/')}/events"
+    if gateways.child_process_engine:
+        default_url = gateways.child_process_engine.stream_url
+    return settings.events_public_url or default_url
 
 
 def _picture_store(settings: Settings, decoder: PictureDecoder) -> PictureStore:

@@ -23,6 +23,7 @@ TABLES: dict[str, Callable[..., list[str]]] = {
     "extensions": reference_tables.extensions,
     "result-codes": reference_tables.result_codes,
     "error-reasons": reference_tables.error_reasons,
+    "events": reference_tables.events,
     "commands": reference_tables.commands,
     "command-help": reference_tables.command_help,
     "settings": reference_tables.settings,

@@ -21,7 +21,15 @@ from livebackend.config.settings import Settings, environment_variable
 from livebackend.core.running_work import RunningWork
 from livebackend.core.supervised_thread import SupervisedThread
 from livebackend.development.sms import DevelopmentSms
-from livebackend.monitoring.metrics import DiskSpaceCollector, LiveRoomsCollector, Metrics
+from livebackend.events.declarations import EVENTS
+from livebackend.gateways.events.protocol import EngineStatus
+from livebackend.monitoring.event_engine_collector import EventEngineCollector
+from livebackend.monitoring.metrics import (
+    DiskSpaceCollector,
+    LiveRoomsCollector,
+    Metrics,
+    OutboxCollector,
+)
 from tools.generate_client import declared_operations
 
 Translate = Callable[[str], str]
@@ -49,6 +57,22 @@ def error_reasons(translate: Translate) -> list[str]:
     """Return the error reasons with their messages in English and Chinese."""
     rows = [(f"`{reason}`", reason.english, reason.chinese) for reason in ErrorReason]
     return _table(_translated(translate, "reason", "message", "message in Chinese"), rows)
+
+
+def events(translate: Translate) -> list[str]:
+    """Return the live events with their meanings in English and Chinese."""
+    rows = [
+        (
+            f"`{event.type}`",
+            event.description.english,
+            event.description.chinese,
+            " ".join(f"`{field.name}`" for field in event.fields),
+            f"`{event.operation}`" if event.operation else "",
+        )
+        for event in EVENTS.values()
+    ]
+    header = ("event", "meaning", "meaning in Chinese", "data", "current state")
+    return _table(_translated(translate, *header), rows)
 
 
 def commands(translate: Translate) -> list[str]:
@@ -202,10 +226,15 @@ def _example_metrics() -> list[Metric]:
     """Return the metrics with an example of each label, because a metric has no list of labels."""
     example = Metrics()
     example.registry.register(LiveRoomsCollector(lambda: 0))
+    example.registry.register(OutboxCollector(lambda: (0, 0.0)))
+    example.registry.register(EventEngineCollector(lambda: EngineStatus(0, 0, 0, 0, 0)))
     example.registry.register(DiskSpaceCollector(Path()))
     example.observe_request(operation="log_in", result="0000", status=500, seconds=0)
     example.instrument("sms", DevelopmentSms()).send("13800000001", "0000")
     example.observe_batch(1)
+    example.count_published({"friend_live": 1})
+    example.count_dropped({"friend_live": 1})
+    example.count_event_connection("accepted")
     example.observe_threads([SupervisedThread("x", lambda: None)], {"x": RunningWork()})
     return list(example.registry.collect())
 

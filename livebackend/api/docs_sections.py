@@ -45,6 +45,10 @@ class DocsSection(Enum):
             "充值、赠送礼物、金币余额和金币记录。",
         ),
     )
+    EVENTS = (
+        BilingualText("Live events", "实时事件"),
+        BilingualText("The stream of events that concern the user.", "与本人有关的实时事件流。"),
+    )
 
     title: BilingualText
     description: BilingualText

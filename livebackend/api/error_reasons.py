@@ -39,6 +39,12 @@ class ErrorReason(StrEnum):
     )
     INVALID_TOKEN = "invalid_token", "is not a valid login token", "登录凭证无效"
     TOKEN_EXPIRED = "token_expired", "has expired", "登录凭证已过期"
+    TOO_MANY_STREAMS = (
+        "too_many_streams",
+        "exceeds the limit of event streams of the account or the client address",
+        "超出该账号或该地址的事件流数量上限",
+    )
+    INVALID_TICKET = "invalid_ticket", "is not valid, or has expired", "票据无效或已过期"
     UNKNOWN_USER = "unknown_user", "is not registered", "该用户不存在"
     OWN_ACCOUNT = "own_account", "is the user's own account", "不能对自己操作"
     ACCOUNT_REMOVED = "account_removed", "belongs to a removed account", "账号已注销"

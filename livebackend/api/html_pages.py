@@ -1,4 +1,4 @@
-"""The pages /docs and /demo, the OpenAPI documents, /favicon.ico, and static files."""
+"""The pages /docs and /demo, the documents of the API, /favicon.ico, and static files."""
 
 import gzip
 import hashlib
@@ -8,10 +8,12 @@ from pathlib import Path
 
 import orjson
 
+from livebackend.api.asyncapi import build_event_document
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.openapi.documents import build_documents, described
 from livebackend.api.operation_declaration import Operation
 from livebackend.api.result_codes import ResultCode
+from livebackend.events.declarations import EVENTS
 
 _STATIC = Path(__file__).parent.with_name("static")
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -24,10 +26,10 @@ _CONTENT_POLICY = (
     "img-src 'self' data: blob:; manifest-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# The demo shows avatars from any web server, and plays streams of the media server. hls.js gives
-# the player its data as a blob.
+# The demo shows avatars from any web server, plays streams of the media server, and receives live
+# events. hls.js gives the player its data as a blob.
 _DEMO_CONTENT_POLICY = _CONTENT_POLICY.replace(
-    "connect-src 'self'", "connect-src 'self' {media}"
+    "connect-src 'self'", "connect-src 'self' {media}{events}"
 ).replace("img-src 'self'", "media-src 'self' blob: {media}; img-src 'self' http: https:")
 
 
@@ -75,9 +77,11 @@ def build_pages(
     static_folder: str,
     phone_pattern: str,
     public_url: str,
+    event_stream_url: str,
     hls_host: str,
+    events_origin: str,
 ) -> Pages:
-    """Return the enabled pages by path."""
+    """Return the enabled pages by path. `events_origin` is empty without live events."""
     values = {
         "static": static_folder,
         # A disabled page has an empty path, so that the other pages hide their links to the page.
@@ -95,32 +99,45 @@ def build_pages(
         pages["openapi-operations.json"] = _page(
             orjson.dumps(documents.by_operation), "application/json"
         )
+        event_document = build_event_document(url=event_stream_url)
+        pages["asyncapi.json"] = _page(orjson.dumps(event_document), "application/json")
         guides = (_TEMPLATES / "docs-guides.html").read_text("utf-8")
         pages["docs"] = _html_page("docs.html", {"guides": guides, **values}, _CONTENT_POLICY)
     if demo:
-        demo_values = {**values, "error_messages": _error_messages()}
-        pages["demo"] = _html_page("demo.html", demo_values, _demo_policy(hls_host))
+        demo_values = {
+            **values,
+            "error_messages": _error_messages(),
+            # The operation that a client calls if it has missed events of this type.
+            "live_events": _json_data({name: event.operation for name, event in EVENTS.items()}),
+        }
+        policy = _demo_policy(hls_host=hls_host, events_origin=events_origin)
+        pages["demo"] = _html_page("demo.html", demo_values, policy)
     return pages
 
 
 def _error_messages() -> str:
-    """Return the texts of result codes and error reasons, as JSON for a script element.
+    """Return the texts of result codes and error reasons.
 
     The fields are those of /openapi.json, which the settings can disable.
     """
-    messages = {"results": described(ResultCode), "reasons": described(ErrorReason)}
-    # The JSON must not end the element.
-    return orjson.dumps(messages).decode().replace("<", "\\u003c")
+    return _json_data({"results": described(ResultCode), "reasons": described(ErrorReason)})
 
 
-def _demo_policy(hls_host: str) -> str:
-    """Return the demo's Content-Security-Policy, which allows media from the HLS host.
+def _json_data(value: object) -> str:
+    """Return a value as JSON for a script element, which the JSON must not end."""
+    return orjson.dumps(value).decode().replace("<", "\\u003c")
 
-    Without a configured HLS host, media from any server is allowed, because the stream provider
-    chooses the server.
+
+def _demo_policy(*, hls_host: str, events_origin: str) -> str:
+    """Return the demo's Content-Security-Policy.
+
+    It allows media from the HLS host, and live events from the server of the event streams. Without
+    a configured HLS host, media from any server is allowed, because the stream provider chooses the
+    server.
     """
     media_sources = f"http://{hls_host} https://{hls_host}" if hls_host else "http: https:"
-    return _DEMO_CONTENT_POLICY.replace("{media}", media_sources)
+    events_source = f" {events_origin}" if events_origin else ""
+    return _DEMO_CONTENT_POLICY.format(media=media_sources, events=events_source)
 
 
 def _html_page(template: str, values: Mapping[str, str], policy: str) -> Page:

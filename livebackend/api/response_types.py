@@ -224,6 +224,42 @@ class StreamStatus(TypedDict):
     ]
 
 
+class EventChannel(TypedDict):
+    """A channel of an event stream, and the number of its last event."""
+
+    channel: Annotated[str, documented_field("name of the channel", "频道名称", "user.7")]
+    seq: Annotated[
+        int,
+        documented_field(
+            "number of the last event; a client with another number must read the lists",
+            "最近一个事件的编号；客户端已有的编号与之不同时，需要重新读取列表",
+            31,
+        ),
+    ]
+
+
+class EventTicket(TypedDict):
+    """The URL of the user's event stream, and its channels."""
+
+    url: Annotated[
+        str,
+        documented_field(
+            "secret URL of the event stream (Server-Sent Events)",
+            "事件流（SSE）的 URL，须保密",
+            "http://127.0.0.1:6545/events?ticket=eyJ0eXAiOiJldmVudHMi",
+        ),
+    ]
+    expiresIn: Annotated[
+        int,
+        documented_field(
+            "seconds for which the URL opens connections", "该 URL 可用于建立连接的秒数", 60
+        ),
+    ]
+    channels: Annotated[
+        list[EventChannel], documented_field("channels of the stream", "事件流的频道")
+    ]
+
+
 class Order(TypedDict):
     """An order of coins."""
 

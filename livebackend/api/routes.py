@@ -1,4 +1,4 @@
-"""Routes: the seven API paths, callbacks of providers, pictures, pages."""
+"""Routes: the API paths, event streams, callbacks of providers, pictures, pages."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from livebackend.api.forms import RequestLimits
 from livebackend.api.operation_declaration import Selectors
 from livebackend.api.request import Request, require_method
 
-PATHS = ("register", "upload", "log", "room", "list", "friend", "golden")
+PATHS = ("register", "upload", "log", "room", "list", "friend", "golden", "events")
 # The operator's media server requests this path before it accepts a publisher or viewer.
 HOOK_PATH = "/nginx/hook"
 
@@ -33,21 +33,35 @@ class RequestValidator:
             raise InvalidRequest(400, "form", ErrorReason.SEVERAL_SELECTORS)
 
 
+class EventRequestValidator(RequestValidator):
+    """The same for live events: the path does not exist if they are disabled."""
+
+    def __init__(self, request: Request) -> None:
+        if request.services.event_streams is None:
+            raise InvalidRequest(404, "path", ErrorReason.UNKNOWN_PATH)
+        super().__init__(request)
+
+
 def request_limits(default: RequestLimits) -> dict[str, RequestLimits]:
-    """Return the limits by route: `default`, with query strings for callbacks."""
-    # Providers call the callbacks with query strings. Their views authenticate the caller by a
-    # signature or a secret, not by a login token.
-    callback = replace(default, query_allowed=True)
-    return dict.fromkeys(PATHS, default) | {"pili": callback, "nginx": callback}
+    """Return the limits by route: `default`, with query strings for GET and for callbacks."""
+    # Providers and event engines send query strings. Their views authenticate the caller by a
+    # signature, a secret or a ticket, not by a login token.
+    with_query = replace(default, query_allowed=True)
+    routes_with_query = ("pili", "nginx", "event_stream")
+    return dict.fromkeys(PATHS, default) | dict.fromkeys(routes_with_query, with_query)
 
 
 def includeme(config: Configurator) -> None:
+    config.add_route("event_stream", "/events", request_method="GET")
     for name in PATHS:
-        config.add_route(name, f"/{name}", factory=RequestValidator)
+        factory = EventRequestValidator if name == "events" else RequestValidator
+        config.add_route(name, f"/{name}", factory=factory)
     config.add_route("payment", "/payments")
     config.add_route("picture", "/pictures/{folder:[0-9a-f]{32}}/{name}")
     config.add_route("pili", "/pili/callback")
     config.add_route("nginx", HOOK_PATH)
     config.add_route("home", "/")
-    config.add_route("page", r"/{page:openapi(?:-operations)?\.json|docs|demo|favicon\.ico}")
+    config.add_route(
+        "page", r"/{page:(?:openapi|openapi-operations|asyncapi)\.json|docs|demo|favicon\.ico}"
+    )
     config.add_route("static", "/static/{digest}/{subpath:.+}")

@@ -16,6 +16,7 @@ from livebackend.ledger.history import Giver, HistoryRecord
 from livebackend.ledger.transfers import TransferKind
 from livebackend.services import live_room_list
 from livebackend.services.accounts import OwnProfile, Profile
+from livebackend.services.event_streams import StreamUrl
 from livebackend.services.friends import SearchResult
 from livebackend.services.lists import JsonList
 from livebackend.services.live_room_list import LiveRoom
@@ -120,6 +121,16 @@ def serialize_order(order: PlacedOrder) -> response_types.Order:
 
 def serialize_heartbeat(heartbeat: Heartbeat) -> response_types.StreamStatus:
     return {"stream": "on" if heartbeat.is_live else "off", "publishUrl": heartbeat.publish_url}
+
+
+def serialize_stream_url(stream_url: StreamUrl) -> response_types.EventTicket:
+    return {
+        "url": stream_url.url,
+        "expiresIn": stream_url.expires_in_s,
+        "channels": [
+            {"channel": channel, "seq": seq} for channel, seq in stream_url.channels.items()
+        ],
+    }
 
 
 def serialize_giver(giver: Giver) -> response_types.Giver:

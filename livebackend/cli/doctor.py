@@ -7,7 +7,7 @@ from rich.console import Console
 
 from livebackend.cli.ini_file import ini_argument, load_settings, opened_database
 from livebackend.cli.output import json_option, print_and_exit, report_errors
-from livebackend.container import make_gateways, required_connections
+from livebackend.container import make_event_check, make_gateways, required_connections
 from livebackend.monitoring.diagnostics import CheckResult, Diagnostics
 from livebackend.services.operator_orders import count_orders_without_gateway
 
@@ -18,26 +18,27 @@ from livebackend.services.operator_orders import count_orders_without_gateway
 def doctor(ini: Path) -> None:
     """Check an installation; print a remedy for each failed check.
 
-    The command checks database, migrations, connections, disk, SMS, streams, payments and clock. It
-    changes nothing, sends no SMS, and exits with 1 if a check fails.
+    The command checks database, migrations, connections, disk, SMS, streams, payments, live events
+    and clock. It changes nothing, sends no SMS, and exits with 1 if a check fails.
 
     Example: livebackend doctor production.ini
     """
     with report_errors():
         settings = load_settings(ini)
-        sms, streams, payment_gateways = make_gateways(settings)
+        gateways = make_gateways(settings)
         with opened_database(settings) as database:
             results = Diagnostics(
                 database,
-                sms,
-                streams,
+                gateways.sms,
+                gateways.streams,
                 data_dir=settings.data_dir,
                 min_free_bytes=settings.pictures_min_free_disk_bytes,
                 required_connections=required_connections(settings),
                 sms_gateway=settings.sms_gateway,
                 sms_api_url=settings.sms_api_url,
                 count_orders_without_gateway=count_orders_without_gateway,
-                payment_providers=[gateway.provider for gateway in payment_gateways],
+                payment_providers=[gateway.provider for gateway in gateways.payments],
+                events=make_event_check(settings, gateways),
             ).run_checks()
     failed_checks = sum(not result.passed for result in results)
     summary = (

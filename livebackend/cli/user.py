@@ -16,6 +16,7 @@ from livebackend.services.operator_accounts import AccountDetails
 # Characters of new passwords. 0, o, 1, i and l are excluded, because they are easily confused when
 # a password is read out.
 _PASSWORD_LETTERS, _PASSWORD_DIGITS = "abcdefghjkmnpqrstuvwxyz", "23456789"
+_MAX_WARNING_LENGTH = 200
 _GENDER_NAMES = {"0": "female", "1": "male"}
 
 
@@ -23,6 +24,14 @@ def _check_user_id(context: click.Context, option: click.Parameter, value: str) 
     if not re.fullmatch("[0-9]{11}|u_[0-9a-f]{20}", value):
         raise click.BadParameter(
             "must be a phone number of eleven digits, or a public ID: u_ and 20 hexadecimal digits"
+        )
+    return value
+
+
+def _check_warning(context: click.Context, option: click.Parameter, value: str) -> str:
+    if not 0 < len(value) <= _MAX_WARNING_LENGTH or not value.isprintable():
+        raise click.BadParameter(
+            f"must have 1 to {_MAX_WARNING_LENGTH} characters, and no control characters"
         )
     return value
 
@@ -66,18 +75,41 @@ def show(ini: Path, user_id: str) -> None:
 def disable(ini: Path, user_id: str) -> None:
     """Disable an account.
 
-    The command revokes the user's login tokens and closes their room. The user cannot log in.
+    The command revokes the user's login tokens, closes their room, and ends their connections for
+    live events. The user cannot log in.
 
     Example: livebackend user disable production.ini 13812345678
     """
     with opened_services(ini, needs_gateways=False) as services:
         account = _find_account(services, user_id)
         changed = services.database.run(
-            lambda connection: accounts.disable(connection, account.phone)
+            lambda connection: accounts.disable(connection, services.outbox, account)
         )
         # The account is disabled before its room is closed, so that the user cannot open another.
         closed_room = services.rooms.close_for_operator(account.id)
     _print_state(account.id, "disabled", changed=changed, closed_room=closed_room)
+
+
+@user.command()
+@ini_argument
+@_user_id_argument
+@click.argument("text", callback=_check_warning)
+@json_option
+def warn(ini: Path, user_id: str, text: str) -> None:
+    """Send a warning to a user as a live event.
+
+    The user receives TEXT, of up to 200 characters, if their app is connected.
+
+    Example: livebackend user warn production.ini 13812345678 "No advertising, please"
+    """
+    with opened_services(ini, needs_gateways=False) as services:
+        if not services.outbox.enabled:
+            raise CommandFailed("live events are disabled: set events.gateway")
+        account = _find_account(services, user_id)
+        services.database.run(
+            lambda connection: accounts.warn(connection, services.outbox, account, text)
+        )
+    print_result(f"account {account.id} is warned", id=account.id)
 
 
 @user.command()
@@ -106,13 +138,15 @@ def enable(ini: Path, user_id: str) -> None:
 def revoke(ini: Path, user_id: str) -> None:
     """Revoke all login tokens of an account.
 
-    The password does not change.
+    The password does not change. The connections for live events end.
 
     Example: livebackend user revoke production.ini 13812345678
     """
     with opened_services(ini, needs_gateways=False) as services:
         account = _find_account(services, user_id)
-        services.database.run(lambda connection: accounts.revoke(connection, account.phone))
+        services.database.run(
+            lambda connection: accounts.revoke(connection, services.outbox, account)
+        )
     print_result(f"all login tokens of account {account.id} are revoked", id=account.id)
 
 
@@ -132,7 +166,9 @@ def reset_password(ini: Path, user_id: str) -> None:
         account = _find_account(services, user_id)
         password_hash = services.password_hashing.hash(password)
         services.database.run(
-            lambda connection: accounts.set_password(connection, account.phone, password_hash)
+            lambda connection: accounts.set_password(
+                connection, services.outbox, account, password_hash
+            )
         )
     print_result(
         f"new password of account {account.id}: {password}\n"

@@ -37,6 +37,19 @@ def check_address(address: str) -> str:
     return address
 
 
+def is_loopback_address(address: str) -> bool:
+    """Return whether an address such as 127.0.0.1:6545 is one of this machine only."""
+    try:
+        return ip_address(_host_of(address)).is_loopback
+    except ValueError:
+        return False
+
+
+def is_wildcard_address(address: str) -> bool:
+    """Return whether an address such as 0.0.0.0:6545 stands for all of this machine."""
+    return _is_wildcard(_host_of(address))
+
+
 def check_host_and_port(value: str) -> str:
     """Return a host name with an optional port, or ""; raise ValueError."""
     host, separator, port = value.partition(":")
@@ -64,6 +77,10 @@ def parse_port(text: str) -> int:
     if not re.fullmatch("[0-9]{1,6}", text, re.ASCII) or not 1 <= int(text) <= MAX_PORT:
         raise ValueError(f"{text!r} is not a port from 1 to {MAX_PORT}")
     return int(text)
+
+
+def _host_of(address: str) -> str:
+    return address.rpartition(":")[0].strip("[]")
 
 
 def _split_http_url(url: str) -> SplitResult:

@@ -25,6 +25,7 @@ from livebackend.config.addresses import (
     check_host_and_port,
     check_http_url,
     check_public_url,
+    is_loopback_address,
     parse_port,
 )
 from livebackend.config.deprecated_names import (
@@ -97,12 +98,28 @@ def _check_shared_secret(value: SecretStr, info: ValidationInfo) -> SecretStr:
     return _check_secret(value, info) if value else value
 
 
+def _check_events_address(value: str, info: ValidationInfo) -> str:
+    if not value:
+        raise ValueError("is not an address such as 127.0.0.1:6545")
+    if not is_loopback_address(check_address(value)):
+        _require_permission("server_allow_direct_clients", info, "can be used by other machines")
+    return value
+
+
 def _check_gateway(value: str, info: ValidationInfo) -> str:
     if not value.strip():
         raise ValueError("is empty; set the dotted name of a gateway class")
     if value.rpartition(".")[2].startswith(_DEVELOPMENT_CLASS_PREFIXES):
         _require_permission("gateways_allow_development", info, "is a development gateway")
     return value
+
+
+def _check_optional_gateway(value: str, info: ValidationInfo) -> str:
+    return _check_gateway(value, info) if value.strip() else ""
+
+
+def _check_optional_url(value: str) -> str:
+    return check_http_url(value) if value else ""
 
 
 def _check_gateways(value: str, info: ValidationInfo) -> str:
@@ -224,7 +241,8 @@ class Settings(BaseModel):
     server_allow_direct_clients: bool = Field(
         False,
         description="allow `livebackend serve` on an address that other machines can reach, without"
-        " `http.trusted_proxies`; a few slow clients can then block the server",
+        " `http.trusted_proxies`, and such an `events.address`; a few slow clients can then block"
+        " the server",
     )
     # The `allow_…` settings precede the settings that need them, because a validator sees only the
     # fields above its own field.
@@ -291,7 +309,9 @@ class Settings(BaseModel):
     http_max_fields: int = Field(100, ge=10, description="maximum parameters of a request")
     # Enabled by default: the pages reveal no more than the app itself, and are rendered once at
     # start.
-    docs_enabled: bool = Field(True, description="serve `/docs` and the OpenAPI documents")
+    docs_enabled: bool = Field(
+        True, description="serve `/docs`, the OpenAPI and AsyncAPI documents"
+    )
     # Disabled by default, because the demo page invites its visitors to register accounts.
     demo_enabled: bool = Field(
         False, description="serve `/demo`, a web page that works like the app"
@@ -439,6 +459,14 @@ class Settings(BaseModel):
         "60 per minute",
         description="heartbeats of one account, and its requests to leave; empty: no limit",
     )
+    limits_event_tickets: RateLimit = Field(
+        "30 per minute; 600 per hour",
+        description="tickets for event streams of one account; empty: no limit",
+    )
+    limits_event_streams: RateLimit = Field(
+        "60 per minute",
+        description="new event streams of one account; empty: no limit",
+    )
     limits_gifts: RateLimit = Field(
         "300 per minute; 5000 per hour", description="gifts of one account; empty: no limit"
     )
@@ -565,6 +593,53 @@ class Settings(BaseModel):
         10,
         le=3600,
         description="seconds until a stale room is closed, at least 10; 0: no automatic rounds",
+    )
+    events_gateway: Annotated[str, AfterValidator(_check_optional_gateway)] = Field(
+        "", description="dotted name of the event engine class; empty: no live events"
+    )
+    events_outbox_max_rows: int = Field(
+        100_000,
+        ge=1000,
+        le=10_000_000,
+        description="maximum rows of the outbox, each with an event, an event to all friends, or"
+        " the gifts of one batch; more are dropped, those about live friends first",
+    )
+    events_outbox_max_age_s: int = Field(
+        3600,
+        ge=60,
+        le=604_800,
+        description="seconds until an event that could not be delivered is dropped",
+    )
+    events_public_url: Annotated[str, AfterValidator(_check_optional_url)] = Field(
+        "",
+        description="URL at which clients open event streams; empty: that of the event server, or"
+        " `/events` below `http.public_url`",
+    )
+    events_replay_s: int = Field(
+        120,
+        ge=120,
+        le=2400,
+        description="seconds for which the engine stores events; the value of"
+        " `nchan_message_timeout`",
+    )
+    events_publish_url: HttpUrl = Field(
+        "http://127.0.0.1:6547", description="private URL at which your nginx accepts events"
+    )
+    events_publish_secret: Annotated[SecretStr, AfterValidator(_check_shared_secret)] = Field(
+        SecretStr(""), description="secret with which livebackend publishes to your nginx"
+    )
+    events_address: Annotated[str, AfterValidator(_check_events_address)] = Field(
+        "127.0.0.1:6545", description="address of the event server of `LocalEvents`"
+    )
+    events_app_url: Annotated[str, AfterValidator(_check_optional_url)] = Field(
+        "",
+        description="URL at which the event server reaches livebackend; empty: `http.public_url`",
+    )
+    events_max_streams_account: int = Field(
+        5, ge=1, le=100, description="event streams of an account at the event server"
+    )
+    events_max_streams_address: int = Field(
+        200, ge=1, description="event streams of a client address at the event server"
     )
 
     @classmethod

@@ -12,8 +12,8 @@ MAX_CONCURRENT_CALLS = 4
 # A call that waits for a permit fails if no other call to the provider has started or ended for
 # this long.
 _STALL_TIMEOUT_S = 1.0
-# After _MAX_FAILURES consecutive failures, calls fail immediately for _OPEN_DURATION_S seconds.
-_MAX_FAILURES, _OPEN_DURATION_S = 3, 10.0
+# After _MAX_FAILURES consecutive failures, calls fail immediately, by default for OPEN_DURATION_S.
+_MAX_FAILURES, OPEN_DURATION_S = 3, 10.0
 
 
 class Deadline:
@@ -30,10 +30,16 @@ class Deadline:
 class CircuitBreaker:
     """Opens after `_MAX_FAILURES` consecutive calls without a response.
 
-    While open, it lets one call through every `_OPEN_DURATION_S` seconds. A response closes it.
+    While open, it lets one call through every `open_duration_s` seconds. A response closes it.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        open_duration_s: float = OPEN_DURATION_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._open_duration_s = open_duration_s
         self._clock = clock
         self._lock = Lock()
         self._failures = 0
@@ -45,7 +51,7 @@ class CircuitBreaker:
                 return True
             if self._clock() < self._next_attempt_at:
                 return False
-            self._next_attempt_at = self._clock() + _OPEN_DURATION_S
+            self._next_attempt_at = self._clock() + self._open_duration_s
             return True
 
     def record_success(self) -> None:
@@ -55,7 +61,7 @@ class CircuitBreaker:
     def record_failure(self) -> None:
         with self._lock:
             self._failures += 1
-            self._next_attempt_at = self._clock() + _OPEN_DURATION_S
+            self._next_attempt_at = self._clock() + self._open_duration_s
 
 
 class ConcurrencyLimit:

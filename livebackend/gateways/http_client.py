@@ -16,6 +16,7 @@ from livebackend.core.running_work import RunningWork
 from livebackend.gateways.circuit_breaker import (
     CALL_TIMEOUT_S,
     MAX_CONCURRENT_CALLS,
+    OPEN_DURATION_S,
     CircuitBreaker,
     ConcurrencyLimit,
     Deadline,
@@ -60,7 +61,8 @@ class ProviderClient:
     """HTTP client for the server of one provider.
 
     Ignores proxy variables, follows no redirects and never retries. A call takes at most 4 s, even
-    if DNS hangs or the response arrives byte by byte.
+    if DNS hangs or the response arrives byte by byte. After several failed calls, the client sends
+    only one request every `open_duration_s`.
     """
 
     def __init__(
@@ -69,13 +71,14 @@ class ProviderClient:
         *,
         auth: AuthBase | None = None,
         max_response_bytes: int = _MAX_RESPONSE_BYTES,
+        open_duration_s: float = OPEN_DURATION_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url.rstrip("/")
         self._host = urlsplit(url).hostname
         self._auth = auth
         self._max_bytes = max_response_bytes
-        self._breaker = CircuitBreaker(clock=clock)
+        self._breaker = CircuitBreaker(open_duration_s=open_duration_s, clock=clock)
         self._concurrency_limit = ConcurrencyLimit()
         self._executor = ThreadPoolExecutor(MAX_CONCURRENT_CALLS, thread_name_prefix="gateway")
 

@@ -1,13 +1,14 @@
 """Loads gateways by the dotted names of their classes."""
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pkgutil import resolve_name
 from typing import Any, NamedTuple, NoReturn
 
 from livebackend.config.errors import SettingsError
 from livebackend.config.settings import Settings
+from livebackend.gateways.events.protocol import ChildProcessEngine, EventEngine, EventsFailed
 from livebackend.gateways.payments.protocol import PaymentGateway
 from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
 from livebackend.gateways.streams import StreamFailed, StreamGateway
@@ -21,30 +22,46 @@ class Gateways(NamedTuple):
     sms: SmsGateway
     streams: StreamGateway
     payments: list[PaymentGateway]
+    # None if live events are disabled.
+    events: EventEngine | None = None
+
+    @property
+    def child_process_engine(self) -> ChildProcessEngine | None:
+        """The event engine if its server is a child process of livebackend."""
+        # Before Python 3.12, an UnusableGateway is an instance of every protocol.
+        is_usable = not isinstance(self.events, UnusableGateway)
+        return self.events if is_usable and isinstance(self.events, ChildProcessEngine) else None
 
 
 def load_gateways(
-    settings: Settings, *, sms: str, streams: str, payments: Sequence[str]
+    settings: Settings, *, sms: str, streams: str, payments: Sequence[str], events: str
 ) -> Gateways:
-    """Create the gateways of the classes with these dotted names.
+    """Create the gateways of the classes with these dotted names; `events` can be empty.
 
-    Raises SettingsError, which names every gateway that cannot be loaded.
+    If `events` is empty, there is no event engine. Raises SettingsError, which names every gateway
+    that cannot be loaded.
     """
-    loaded_gateways: list[Any] = []
+    loaded_gateways: dict[str, list[Any]] = defaultdict(list)
     errors: list[str] = []
     requested_gateways: list[tuple[str, str, type]] = [
         ("sms", sms, SmsGateway),
         ("streams", streams, StreamGateway),
         *(("payments", class_name, PaymentGateway) for class_name in payments),
+        *([("events", events, EventEngine)] if events else ()),
     ]
     for name, class_name, protocol in requested_gateways:
         try:
-            loaded_gateways.append(_load(name, class_name, settings, protocol))
+            loaded_gateways[name].append(_load(name, class_name, settings, protocol))
         except SettingsError as error:
             errors.extend(error.errors)
     if errors:
         raise SettingsError(*errors)
-    gateways = Gateways(loaded_gateways[0], loaded_gateways[1], loaded_gateways[2:])
+    gateways = Gateways(
+        sms=loaded_gateways["sms"][0],
+        streams=loaded_gateways["streams"][0],
+        payments=loaded_gateways["payments"],
+        events=next(iter(loaded_gateways["events"]), None),
+    )
     provider_counts = Counter(gateway.provider for gateway in gateways.payments)
     duplicate_providers = [name for name, count in provider_counts.items() if count > 1]
     if duplicate_providers:
@@ -55,7 +72,7 @@ def load_gateways(
     return gateways
 
 
-def load_usable_gateways(settings: Settings, *, sms: str, streams: str) -> Gateways:
+def load_usable_gateways(settings: Settings, *, sms: str, streams: str, events: str) -> Gateways:
     """Create the gateways that can be loaded; the calls of others fail. No payment gateways.
 
     For commands that must work although a gateway does not, such as disabling a user.
@@ -64,6 +81,7 @@ def load_usable_gateways(settings: Settings, *, sms: str, streams: str) -> Gatew
         _load_or_replace("sms", sms, settings, SmsGateway, SmsFailed),
         _load_or_replace("streams", streams, settings, StreamGateway, StreamFailed),
         [],
+        _load_or_replace("events", events, settings, EventEngine, EventsFailed) if events else None,
     )
 
 

@@ -114,10 +114,12 @@ class LedgerBatchWriter:
         max_batch_size: int = _MAX_BATCH_SIZE,
         max_queue_length: int = _MAX_QUEUE_LENGTH,
         metrics: LedgerMetrics | None = None,
+        writes_events: bool = False,
     ) -> None:
         self._database = database
         self._number = writer_number
         self._metrics = metrics
+        self._writes_events = writes_events
         self._max_batch_size = max_batch_size
         self._max_queue_length = max_queue_length
         self._changed = threading.Condition()
@@ -293,7 +295,12 @@ class LedgerBatchWriter:
         """
         driver: Any = connection.connection.driver_connection
         number = _claimed_number(connection) if self._number is None else self._number
-        outcomes = post(connection, [pending.transfer for pending in batch], number)
+        outcomes = post(
+            connection,
+            [pending.transfer for pending in batch],
+            number,
+            writes_events=self._writes_events,
+        )
         statuses = {outcome.status for outcome in outcomes}
         driver.notices.clear()
         if TransferStatus.DONE not in statuses:

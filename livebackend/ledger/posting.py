@@ -100,6 +100,10 @@ WRITE_TRANSFERS = PreparedStatement(
         INSERT INTO gifts (transfer_id, host_id, room_id, description)
         SELECT id, host_id, room_id, description
         FROM posted JOIN accepted USING (actor_id, request_id) WHERE host_id IS NOT NULL
+    ), inserted_events AS (
+        INSERT INTO outbox_events (type, transfer_ids)
+        SELECT 'coins_changed', array_agg(id ORDER BY id) FROM posted
+        HAVING CAST(:writes_events AS boolean) AND count(*) > 0
     )
     SELECT actor_id, request_id, id FROM posted
     """
@@ -121,13 +125,18 @@ _SETTLE_ORDERS = text(
 
 
 def post(
-    connection: Connection, transfers: Sequence[Transfer], writer_number: int
+    connection: Connection,
+    transfers: Sequence[Transfer],
+    writer_number: int,
+    *,
+    writes_events: bool = False,
 ) -> list[TransferOutcome]:
     """Post transfers as if one after the other; return their outcomes in this order.
 
     `writer_number` selects the slot (balance shard) that is credited: writers that credit different
     slots of an account seldom wait for each other's locks. The isolation level must be READ
-    COMMITTED. The caller must commit before it reports any outcome.
+    COMMITTED. The caller must commit before it reports any outcome. With `writes_events`, the
+    new transfers have events in the outbox.
 
     All writers must lock in the same order to avoid deadlocks: first slot 0 of all actors by
     account, then all other slots in one statement by (account, slot). Missing slots are inserted
@@ -158,7 +167,7 @@ def post(
     ids = {key: transfer.id for key, transfer in posted.items()}
     if accepted:
         deltas = _balance_deltas(accepted, insufficient_accounts, amounts, credit_slot)
-        ids |= write_transfers(connection, accepted, deltas)
+        ids |= write_transfers(connection, accepted, deltas, writes_events=writes_events)
         _settle_orders(connection, accepted, ids)
     # A rejected transfer has no id. `ids` can contain its request id, because a later transfer of
     # the batch can have an equal request id and be posted.
@@ -334,9 +343,13 @@ def _balance_deltas(
 
 
 def write_transfers(
-    connection: Connection, accepted: Sequence[Transfer], deltas: Mapping[tuple[int, int], int]
+    connection: Connection,
+    accepted: Sequence[Transfer],
+    deltas: Mapping[tuple[int, int], int],
+    *,
+    writes_events: bool,
 ) -> dict[TransferKey, int]:
-    """Update the slots, and insert the transfers and their gifts; return the transfers' ids."""
+    """Update the slots; insert the transfers, gifts and events; return the transfers' ids."""
     changes = [(*slot, delta) for slot, delta in deltas.items() if delta]
     gifts = [transfer.gift for transfer in accepted]
     rows = WRITE_TRANSFERS.run(
@@ -355,6 +368,7 @@ def write_transfers(
             "hosts": [gift and gift.host_id for gift in gifts],
             "rooms": [gift and gift.room_id for gift in gifts],
             "descriptions": [gift and gift.description for gift in gifts],
+            "writes_events": writes_events,
         },
     )
     ids = {(row.actor_id, row.request_id): row.id for row in rows}

@@ -9,6 +9,7 @@ Statements select columns and return rows, not model objects:
 
 from livebackend.models.accounts import Account, account_has_user_id
 from livebackend.models.base import Base
+from livebackend.models.events import EventBatch, EventChannel, OutboxEvent
 from livebackend.models.friends import Block, FriendRequest, Friendship, request_is_open
 from livebackend.models.ledger import (
     CREDIT_SLOTS,
@@ -40,11 +41,14 @@ __all__ = [
     "CodeAttempts",
     "CoinAccount",
     "CoinSlot",
+    "EventBatch",
+    "EventChannel",
     "FriendRequest",
     "Friendship",
     "Gift",
     "LedgerCheckpoint",
     "LoginAddresses",
+    "OutboxEvent",
     "PaymentOrder",
     "Picture",
     "ProcessLease",

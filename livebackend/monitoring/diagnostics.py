@@ -14,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from livebackend.database.engine import Database
 from livebackend.gateways.sms.protocol import CheckableSms, SmsFailed, SmsGateway
 from livebackend.gateways.streams import StreamFailed, StreamGateway, StreamReference
+from livebackend.monitoring.event_check import EventCheck
 from livebackend.monitoring.health_checks import (
     CLOCK_REMEDY,
     CheckFailed,
@@ -65,6 +66,8 @@ class Diagnostics:
     count_orders_without_gateway: Callable[[Connection, Sequence[str]], Mapping[str, int]]
     # The payment providers that `payments.gateway` names.
     payment_providers: Sequence[str] = ()
+    # None without live events.
+    events: EventCheck | None = None
     clock: Callable[[], float] = time.time
 
     def run_checks(self) -> list[CheckResult]:
@@ -79,6 +82,7 @@ class Diagnostics:
                 ("sms", self._sms),
                 ("streams", self._streams),
                 ("payments", self._payments),
+                ("events", self._events),
                 ("clock", self._clock),
             )
         ]
@@ -142,6 +146,9 @@ class Diagnostics:
             )
         providers = ", ".join(self.payment_providers)
         return f"payments of {providers} are credited" if providers else "no payment gateway is set"
+
+    def _events(self) -> str:
+        return self.events.run() if self.events else "events.gateway is empty: no live events"
 
     def _clock(self) -> str:
         """Compare this machine's clock with the clocks of PostgreSQL and the SMS provider."""

@@ -30,6 +30,7 @@ GatewayT = TypeVar("GatewayT")
 GATEWAY_CALLS = {
     *("send", "create", "exists", "disable", "live_publishers"),
     *("place", "query", "close", "refund", "bill"),
+    *("publish", "close_channel", "subscribers"),
 }
 _SECONDS_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 10)
 _TRANSFERS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -55,7 +56,7 @@ class Metrics:
         )
         self._gateway_requests = self._histogram(
             "gateway_request_duration_seconds",
-            "Calls to SMS, stream and payment providers.",
+            "Calls to SMS, stream and payment providers, and to the event engine.",
             "gateway",
             "method",
             "outcome",
@@ -68,6 +69,21 @@ class Metrics:
         )
         self._queue_length = self._gauge(
             "ledger_queue_length", "Transfers in the queue of the ledger batch writer."
+        )
+        self._relay_leader = self._gauge(
+            "events_relay_leader", "Workers that publish live events: 1, or 0 if none does."
+        )
+        self._published_events = self._event_counter(
+            "published", "Live events that were published to their channels."
+        )
+        self._dropped_events = self._event_counter(
+            "dropped", "Live events that were dropped because the outbox exceeded its limits."
+        )
+        self._event_connections = Counter(
+            "livebackend_events_connections",
+            "New connections of event streams, by the result of the check of their tickets.",
+            ["result"],
+            registry=self.registry,
         )
         self._in_use = self._gauge("database_connections_in_use", "Database connections in use.")
         self._pool_size = self._gauge(
@@ -118,6 +134,27 @@ class Metrics:
     def observe_batch(self, transfers: int) -> None:
         """Record the size of a batch of the ledger batch writer."""
         self._batch_sizes.observe(transfers)
+
+    def set_relay_leader(self, *, is_leader: bool) -> None:
+        """Record whether this process publishes live events."""
+        self._relay_leader.set(is_leader)
+
+    def count_published(self, events: Mapping[str, int]) -> None:
+        """Count published live events by type."""
+        for event_type, count in events.items():
+            self._published_events.labels(event_type).inc(count)
+
+    def count_dropped(self, events: Mapping[str, int]) -> None:
+        """Count dropped live events by type; a row of the outbox counts once."""
+        for event_type, count in events.items():
+            self._dropped_events.labels(event_type).inc(count)
+
+    def count_event_connection(self, result: str) -> None:
+        """Count a new connection of an event stream.
+
+        `result` is accepted, reset, revoked or invalid_ticket.
+        """
+        self._event_connections.labels(result).inc()
 
     def observe_pool(self, engine: Engine, *, size: int) -> None:
         """Report the maximum size of an engine's pool, and its connections in use on `refresh`."""
@@ -170,6 +207,9 @@ class Metrics:
         return Histogram(
             f"livebackend_{name}", description, labels, registry=self.registry, buckets=buckets
         )
+
+    def _event_counter(self, name: str, description: str) -> Counter:
+        return Counter(f"livebackend_events_{name}", description, ["type"], registry=self.registry)
 
     def _gauge(self, name: str, description: str) -> Gauge:
         # `livesum` adds the values of running processes only: an ended process has no connections.
@@ -225,6 +265,42 @@ class LiveRoomsCollector(Collector):
             )
             return
         yield GaugeMetricFamily("livebackend_live_rooms", "Live rooms.", value=room_count)
+
+
+class OutboxCollector(Collector):
+    """Collects the size of the outbox, or nothing if the database is unavailable.
+
+    `read_size` returns the number of rows, and the age of the oldest row in seconds.
+    """
+
+    def __init__(self, read_size: Callable[[], tuple[int, float]]) -> None:
+        self._read_size = read_size
+
+    def describe(self) -> Iterator[Metric]:
+        yield from self._metrics()
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            size = self._read_size()
+        except (DBAPIError, PoolTimeout) as error:
+            log.warning(
+                "metrics: size of the outbox unknown, database unavailable: %s",
+                type(error).__name__,
+            )
+            return
+        yield from self._metrics(*size)
+
+    def _metrics(self, rows: int | None = None, oldest_s: float | None = None) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "livebackend_events_outbox_rows",
+            "Rows of live events that are not published yet; a row can have several receivers.",
+            value=rows,
+        )
+        yield GaugeMetricFamily(
+            "livebackend_events_outbox_oldest_seconds",
+            "Age of the oldest live event that is not published yet.",
+            value=oldest_s,
+        )
 
 
 class DiskSpaceCollector(Collector):

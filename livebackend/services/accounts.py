@@ -29,6 +29,8 @@ from livebackend.core.errors import (
     WrongCode,
 )
 from livebackend.database.engine import Database
+from livebackend.events.declarations import EventType
+from livebackend.events.outbox import Outbox
 from livebackend.ledger.coin_accounts import open_account
 from livebackend.services.avatars import Avatars
 from livebackend.services.code_verifiers import Purpose
@@ -160,6 +162,7 @@ class Accounts:
         password_hashing: PasswordHashing,
         avatars: Avatars,
         verification_codes: VerificationCodes,
+        outbox: Outbox,
         *,
         verified_phones: VerifiedPhones,
         kept_blocks: KeptBlocks,
@@ -171,6 +174,7 @@ class Accounts:
         self._password_hashing = password_hashing
         self._avatars = avatars
         self._verification_codes = verification_codes
+        self._outbox = outbox
         self._verified_phones = verified_phones
         self._kept_blocks = kept_blocks
         self._login_addresses = login_addresses
@@ -232,6 +236,7 @@ class Accounts:
             if row is None:
                 raise PasswordChanged
             self._login_addresses.replace(connection, account_id=row.id, address=address)
+            self._end_connections(connection, row.id)
             return CurrentUser(*row)
 
         return self._database.run(set_password)
@@ -262,6 +267,7 @@ class Accounts:
             if row is None:
                 raise WrongCode  # the account was removed or disabled after the code was sent
             self._login_addresses.replace(connection, account_id=row.id, address=address)
+            self._end_connections(connection, row.id)
 
         self._database.run(verify_and_set_password)
 
@@ -322,10 +328,15 @@ class Accounts:
             delete_codes(connection, account.phone)
             unused_picture_locations = self._avatars.release(connection, account.id)
             connection.execute(_MARK_REMOVED, values)
+            self._end_connections(connection, account.id)
             self._kept_blocks.keep(connection, account.id, phone=account.phone)
             return unused_picture_locations
 
         self._avatars.remove(self._database.run(remove_account))
+
+    def _end_connections(self, connection: Connection, account_id: int) -> None:
+        """End the account's connections for live events, because its login tokens are revoked."""
+        self._outbox.append(connection, EventType.LOGIN_REVOKED, account_id=account_id)
 
     def _hash(self, password: str, *, subject: str, address: str) -> str:
         limits = hash_limits(account=subject, address=address)

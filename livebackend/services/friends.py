@@ -36,6 +36,8 @@ from livebackend.core.errors import (
     UserBlocked,
 )
 from livebackend.database.prepared_statements import PreparedStatement
+from livebackend.events.declarations import EventType
+from livebackend.events.outbox import Outbox
 from livebackend.services.accounts import PROFILE_COLUMNS, Profile
 from livebackend.services.login_tokens import CurrentUser
 
@@ -220,7 +222,8 @@ class Friends:
     the friends of an account, and also the users that it blocks.
     """
 
-    def __init__(self, *, friends_max: int) -> None:
+    def __init__(self, outbox: Outbox, *, friends_max: int) -> None:
+        self._outbox = outbox
         self._friends_max = friends_max
 
     def search(self, connection: Connection, me: CurrentUser, phone: str) -> SearchResult:
@@ -251,6 +254,8 @@ class Friends:
             _INSERT_REQUEST.run(
                 connection, {**account_ids, "visible": not relationship.is_blocked_by_other}
             )
+            if not relationship.is_blocked_by_other:
+                self._append_event(connection, EventType.FRIEND_REQUEST, account_ids)
         else:
             self._befriend(connection, account_ids, relationship, relationship.received_request_id)
 
@@ -374,6 +379,14 @@ class Friends:
         if accepted_request is None:
             raise RequestNotOpen
         _INSERT_FRIENDSHIP.run(connection, account_ids)
+        self._append_event(connection, EventType.FRIEND_ACCEPTED, account_ids)
+
+    def _append_event(
+        self, connection: Connection, event_type: EventType, account_ids: dict[str, int]
+    ) -> None:
+        self._outbox.append(
+            connection, event_type, account_id=account_ids["other"], subject_id=account_ids["me"]
+        )
 
 
 def _lock_different_accounts(

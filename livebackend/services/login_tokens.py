@@ -12,6 +12,8 @@ from livebackend import models
 from livebackend.core.errors import TokenExpired, TokenInvalid, TokenMissing
 from livebackend.core.signing import Signer
 from livebackend.database.rate_limit_counters import CountingStatement
+from livebackend.events.declarations import EventType
+from livebackend.events.outbox import Outbox
 from livebackend.services.rate_limits import RateLimit, RateLimiter
 
 # The names of the claims in a token, in the order of the fields of TokenClaims, and their types.
@@ -136,6 +138,7 @@ class LoginTokens:
             raise error
         return CurrentUser(row.id, row.phone, row.token_version)
 
-    def revoke(self, connection: Connection, claims: TokenClaims) -> None:
+    def revoke(self, connection: Connection, outbox: Outbox, claims: TokenClaims) -> None:
         """Revoke one login token before it expires."""
+        outbox.append(connection, EventType.LOGIN_REVOKED, account_id=claims.account_id)
         connection.execute(_REVOKE, {"token_id": claims.token_id, "expires_at": claims.expires_at})

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, func, select, text, update
 
 from livebackend import models
+from livebackend.events.declarations import EventType
+from livebackend.events.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +74,18 @@ def find_account_details(connection: Connection, user_id: str) -> AccountDetails
     return AccountDetails(*row) if row else None
 
 
-def disable(connection: Connection, phone: str) -> bool:
-    """Disable an account and revoke its login tokens.
+def disable(connection: Connection, outbox: Outbox, account: AccountDetails) -> bool:
+    """Disable an account and revoke its login tokens; return False if it was disabled already."""
+    is_changed = _change(connection, _DISABLE, "disabled", of_phone=account.phone)
+    if is_changed:
+        outbox.append(connection, EventType.ACCOUNT_DISABLED, account_id=account.id)
+    return is_changed
 
-    Returns False if no enabled account has the phone.
-    """
-    return _change(connection, _DISABLE, "disabled", of_phone=phone)
+
+def warn(connection: Connection, outbox: Outbox, account: AccountDetails, text: str) -> None:
+    """Send a warning to the user of an account."""
+    outbox.append(connection, EventType.ACCOUNT_WARNED, account_id=account.id, detail=text)
+    log.info("account %s: warned by an operator", account.id)
 
 
 def enable(connection: Connection, phone: str) -> bool:
@@ -85,18 +93,19 @@ def enable(connection: Connection, phone: str) -> bool:
     return _change(connection, _ENABLE, "enabled", of_phone=phone)
 
 
-def revoke(connection: Connection, phone: str) -> bool:
-    """Revoke all login tokens of an account; return False if no account has the phone."""
-    return _change(connection, _REVOKE_TOKENS, "login tokens revoked", of_phone=phone)
+def revoke(connection: Connection, outbox: Outbox, account: AccountDetails) -> None:
+    """Revoke all login tokens of an account."""
+    _change(connection, _REVOKE_TOKENS, "login tokens revoked", of_phone=account.phone)
+    outbox.append(connection, EventType.LOGIN_REVOKED, account_id=account.id)
 
 
-def set_password(connection: Connection, phone: str, new_hash: str) -> bool:
-    """Store the hash of an account's new password; revoke all its login tokens.
-
-    Returns False if no account has the phone.
-    """
-    values = {"of_phone": phone, "new_hash": new_hash}
-    return _change(connection, _SET_PASSWORD, "password set", **values)
+def set_password(
+    connection: Connection, outbox: Outbox, account: AccountDetails, new_hash: str
+) -> None:
+    """Store the hash of an account's new password; revoke all its login tokens."""
+    values = {"of_phone": account.phone, "new_hash": new_hash}
+    _change(connection, _SET_PASSWORD, "password set", **values)
+    outbox.append(connection, EventType.LOGIN_REVOKED, account_id=account.id)
 
 
 def any_account_exists(connection: Connection) -> bool:

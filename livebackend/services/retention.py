@@ -75,6 +75,17 @@ _DELETE_REVOKED_TOKENS = _deletion(
     models.RevokedToken.expires_at < func.now(),
     order_by=models.RevokedToken.expires_at,
 )
+# The relay drops live events much earlier, but it does not run without `events.gateway`.
+_DELETE_EVENTS = _deletion(
+    models.OutboxEvent.id,
+    models.OutboxEvent.created_at < func.now() - timedelta(days=8),
+    order_by=models.OutboxEvent.id,
+)
+_DELETE_EVENT_BATCHES = _deletion(
+    models.EventBatch.id,
+    models.EventBatch.created_at < func.now() - timedelta(days=8),
+    order_by=models.EventBatch.id,
+)
 
 
 class Retention:
@@ -105,6 +116,8 @@ class Retention:
             *((statement, {"age": age}) for statement, age in deletions_by_age if age),
             (_DELETE_CODE_ATTEMPTS, {}),
             (_DELETE_REVOKED_TOKENS, {}),
+            (_DELETE_EVENTS, {}),
+            (_DELETE_EVENT_BATCHES, {}),
         ]
 
     def delete_old_rows(self) -> int:

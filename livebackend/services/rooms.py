@@ -16,6 +16,8 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from livebackend import models
 from livebackend.core.errors import RoomNotOpen, StreamNotCreated, TokenInvalid
 from livebackend.database.engine import Database
+from livebackend.events.declarations import EventType
+from livebackend.events.outbox import Outbox
 from livebackend.gateways.streams import (
     Stream,
     StreamExists,
@@ -80,7 +82,7 @@ _STORE_STREAM = (
         # No publisher of the new stream is online yet.
         offline_since=func.now(),
     )
-    .returning(models.Room.id)
+    .returning(models.Room.id, models.Room.account_id)
 )
 _STORE_STREAM_AND_OPEN = _STORE_STREAM.where(_is_this_room, models.Room.state == "opening").values(
     state="open", started_at=func.now()
@@ -133,6 +135,7 @@ class Rooms:
         database: Database,
         gateway: StreamGateway,
         stream_monitor: StreamMonitor,
+        outbox: Outbox,
         *,
         rng: Random,
         stream_name_key: bytes,
@@ -140,6 +143,7 @@ class Rooms:
         self._database = database
         self._gateway = gateway
         self._stream_monitor = stream_monitor
+        self._outbox = outbox
         self._rng = rng
         self._stream_name_key = stream_name_key
 
@@ -206,8 +210,8 @@ class Rooms:
 
         def reserve_or_find(connection: Connection) -> _RoomReservation | _ExistingRoom | None:
             account_values = {"account_id": account_id}
-            connection.execute(
-                _CLOSE_ABANDONED_ROOM, {"of_account": account_id, "reason": "abandoned"}
+            self._stream_monitor.close_rooms(
+                connection, _CLOSE_ABANDONED_ROOM, reason="abandoned", of_account=account_id
             )
             room = connection.execute(_FIND_ROOM_NOT_CLOSED, account_values).one_or_none()
             if room is not None:
@@ -283,10 +287,24 @@ class Rooms:
     def _store_stream(self, statement: Any, reservation: _RoomReservation, stream: Stream) -> str:
         """Store a new stream in its room; return the JSON of the stream."""
         stream_json = stream.document_json
-        row = self._database.execute_one(
-            statement, room_id=reservation.room_id, document=stream_json, urls=stream.play_urls
-        )
-        if row is None:  # the room was closed meanwhile
+        values = {
+            "room_id": reservation.room_id,
+            "document": stream_json,
+            "urls": stream.play_urls,
+        }
+
+        def store(connection: Connection) -> bool:
+            room = connection.execute(statement, values).one_or_none()
+            if room and statement is _STORE_STREAM_AND_OPEN:
+                self._outbox.append(
+                    connection,
+                    EventType.FRIEND_LIVE,
+                    account_id=room.account_id,
+                    subject_id=room.id,
+                )
+            return room is not None
+
+        if not self._database.run(store):  # the room was closed meanwhile
             self._stream_monitor.disable(
                 RoomStream(reservation.room_id, reservation.stream_key, stream_json)
             )
@@ -294,8 +312,10 @@ class Rooms:
         return stream_json
 
     def _close(self, statement: Any, **values: Any) -> RoomStream | None:
-        row = self._database.execute_one(statement, **values)
-        return RoomStream(row.id, row.stream_key, row.stream) if row else None
+        rooms = self._database.run(
+            lambda connection: self._stream_monitor.close_rooms(connection, statement, **values)
+        )
+        return rooms[0] if rooms else None
 
     def _find_open_room(self, account_id: int) -> Any:
         row = self._database.execute_one(_FIND_OPEN_ROOM, of_account=account_id)

@@ -24,6 +24,8 @@ from sqlalchemy import (
 
 from livebackend import models
 from livebackend.database.engine import Database
+from livebackend.events.declarations import EventType
+from livebackend.events.outbox import Outbox
 from livebackend.gateways.streams import (
     ProviderUnavailable,
     StreamFailed,
@@ -62,7 +64,11 @@ CLOSE_ROOMS = (
         published_at=None,
     )
     .returning(
-        models.Room.id, models.Room.stream_key, models.Room.stream, models.Room.stream_seen_at
+        models.Room.id,
+        models.Room.stream_key,
+        models.Room.stream,
+        models.Room.account_id,
+        models.Room.stream_seen_at,
     )
 )
 CLOSE_ABANDONED_ROOMS = CLOSE_ROOMS.where(
@@ -162,10 +168,16 @@ class StreamMonitor:
     """Monitors streams; closes a room that had no publisher for `offline_timeout`."""
 
     def __init__(
-        self, database: Database, gateway: StreamGateway, *, offline_timeout: timedelta
+        self,
+        database: Database,
+        gateway: StreamGateway,
+        outbox: Outbox,
+        *,
+        offline_timeout: timedelta,
     ) -> None:
         self._database = database
         self._gateway = gateway
+        self._outbox = outbox
         self._offline_timeout = offline_timeout
 
     def disable(self, room: RoomStream) -> StreamFailed | None:
@@ -185,6 +197,28 @@ class StreamMonitor:
             return error
         self._database.execute_one(_SET_DISABLED, room_id=room.id)
         return None
+
+    def close_rooms(
+        self, connection: Connection, statement: Any, *, reason: str, **values: Any
+    ) -> list[RoomStream]:
+        """Close rooms in the caller's transaction; return the rooms that were closed.
+
+        `statement` is CLOSE_ROOMS with a condition. Appends a live event for each room that was
+        open. The caller must then disable the streams.
+        """
+        rows = connection.execute(statement, {"reason": reason, **values}).all()
+        for row in rows:
+            log.info(
+                "room %s: closed (%s), stream last seen %s", row.id, reason, row.stream_seen_at
+            )
+            if row.stream is not None:  # otherwise the room was never open
+                self._outbox.append(
+                    connection,
+                    EventType.FRIEND_LEFT,
+                    account_id=row.account_id,
+                    subject_id=row.id,
+                )
+        return [RoomStream(row.id, row.stream_key, row.stream) for row in rows]
 
     def refresh_status(self, stream_key: str) -> None:
         """Query the provider about one open room, at most every 2 s, and update the room.
@@ -209,7 +243,9 @@ class StreamMonitor:
         function returns False. Also closes rooms that a crash left in the state `opening`.
         """
         abandoned_rooms = self._database.run(
-            lambda connection: _close_rooms(connection, CLOSE_ABANDONED_ROOMS, reason="abandoned")
+            lambda connection: self.close_rooms(
+                connection, CLOSE_ABANDONED_ROOMS, reason="abandoned"
+            )
         )
         checked_count, offline_count, has_query_failed = self._check_open_rooms(should_continue)
         disabled_count, has_disable_failed = self._disable_due_streams(should_continue)
@@ -263,7 +299,7 @@ class StreamMonitor:
         if not offline_ids:
             return []
         connection.execute(_SET_OFFLINE, {"ids": offline_ids})
-        return _close_rooms(
+        return self.close_rooms(
             connection,
             _CLOSE_OFFLINE_ROOMS,
             reason="offline",
@@ -289,16 +325,3 @@ class StreamMonitor:
 
 def _next_batch(connection: Connection, *, after_id: int) -> list[RoomStream]:
     return [RoomStream(*row) for row in connection.execute(_NEXT_OPEN_ROOMS, {"after": after_id})]
-
-
-def _close_rooms(connection: Connection, statement: Any, **values: Any) -> list[RoomStream]:
-    """Close rooms and log them; return the rooms that were closed."""
-    rows = connection.execute(statement, values).all()
-    for row in rows:
-        log.info(
-            "room %s: closed (%s), stream last seen %s",
-            row.id,
-            values["reason"],
-            row.stream_seen_at,
-        )
-    return [RoomStream(row.id, row.stream_key, row.stream) for row in rows]

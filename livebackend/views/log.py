@@ -110,7 +110,8 @@ class LogViews(View):
 
         使本次请求的登录凭证失效。
         """
-        self.request.services.login_tokens.revoke(self.request.db, self.request.claims)
+        services = self.request.services
+        services.login_tokens.revoke(self.request.db, services.outbox, self.request.claims)
         return success()
 
     @operation(

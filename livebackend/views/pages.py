@@ -1,4 +1,4 @@
-"""/docs, /demo, the OpenAPI documents, /favicon.ico, static files, and the redirect from /."""
+"""/docs, /demo, the documents of the API, /favicon.ico, static files, and the redirect from /."""
 
 import mimetypes
 

@@ -17,13 +17,14 @@ from webtest import TestApp
 
 from livebackend.api.error_reasons import ErrorReason
 from livebackend.api.result_codes import ResultCode
+from livebackend.events.declarations import EVENTS
 from livebackend.views.pages import serve_static
 from tests.support.api import App
 from tests.support.application import DEVELOPMENT_INI
 
 STATIC_FILES_FOLDER = DEVELOPMENT_INI.parent / "livebackend/static"
 # A browser does not run a script element of this type.
-DATA_ELEMENT = r'<script type="application/json" id="error-messages">([^<]*)</script>'
+DATA_ELEMENT = r'<script type="application/json" id="[a-z-]+">([^<]*)</script>'
 NOT_FOUND = {"result": "0003", "message": None}
 
 
@@ -51,7 +52,9 @@ def static_files() -> set[str]:
     }
 
 
-@pytest.mark.parametrize("path", ["/docs", "/demo", "/openapi.json", "/openapi-operations.json"])
+@pytest.mark.parametrize(
+    "path", ["/docs", "/demo", "/openapi.json", "/openapi-operations.json", "/asyncapi.json"]
+)
 def test_page_is_revalidated_by_its_etag(path: str, browser: Any) -> None:
     page = browser.get(path)
     assert page.headers["Cache-Control"] == "no-cache"
@@ -177,11 +180,33 @@ def test_docs_page_can_connect_only_to_the_server_of_the_page(browser: Any) -> N
 
 
 def test_demo_page_can_connect_to_the_configured_media_server(new_app: Callable[..., App]) -> None:
-    browser = TestApp(new_app(streams__hls_host="play.example.org:8080"))
+    browser = TestApp(new_app(events__gateway="", streams__hls_host="play.example.org:8080"))
     policy = browser.get("/demo").headers["Content-Security-Policy"].split("; ")
     media_sources = "http://play.example.org:8080 https://play.example.org:8080"
     assert f"connect-src 'self' {media_sources}" in policy
     assert f"media-src 'self' blob: {media_sources}" in policy
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("", "http://127.0.0.1:6543"),
+        ("https://Events.example.org/live/events", "https://events.example.org"),
+    ],
+)
+def test_demo_page_can_connect_to_the_server_of_the_event_streams(
+    url: str, origin: str, new_app: Callable[..., App]
+) -> None:
+    browser = TestApp(new_app(events__public_url=url))
+    policy = browser.get("/demo").headers["Content-Security-Policy"].split("; ")
+    assert f"connect-src 'self' http: https: {origin}" in policy
+
+
+def test_demo_page_has_the_operation_of_every_event(browser: Any) -> None:
+    [_, data] = re.findall(DATA_ELEMENT, browser.get("/demo").text)
+    operations = json.loads(data)
+    assert operations["friend_request"] == "/list messagelist=1"
+    assert operations.keys() == EVENTS.keys()
 
 
 def test_page_is_compressed_if_the_client_accepts_gzip(browser: Any) -> None:
@@ -241,7 +266,8 @@ def test_settings_can_disable_the_docs_and_demo_pages(
     app = new_app(docs__enabled="false", demo__enabled="false")
     assert app.registry.pages == {}
     static_path = f"{static_url_path}/docs/docs.js"
-    for path in ("/", "/docs", "/openapi.json", "/demo", "/favicon.ico", static_path):
+    documents = ("/openapi.json", "/openapi-operations.json", "/asyncapi.json")
+    for path in ("/", "/docs", *documents, "/demo", "/favicon.ico", static_path):
         assert TestApp(app).get(path, status=404).json["result"] == "0003"
 
 
@@ -255,8 +281,7 @@ def test_demo_page_has_every_error_message_without_the_docs_page(
     new_app: Callable[..., App],
 ) -> None:
     html = TestApp(new_app(docs__enabled="false")).get("/demo").text
-    [data] = re.findall(DATA_ELEMENT, html)
-    messages = json.loads(data)
+    messages = json.loads(re.findall(DATA_ELEMENT, html)[0])
     assert messages["reasons"].keys() == {reason.value for reason in ErrorReason}
     assert messages["results"]["0013"] == {
         "description": ResultCode.COINS_NOT_UPDATED.english,

@@ -42,6 +42,7 @@ EXTENSION_OPERATIONS = {
     "livelist": (("list",), "livelist", "0000 0006 0011 0012"),
     "heartbeat": (("room",), "heartbeat", "0000 0009 0011 0012"),
     "unblock": (("friend",), "unblock", "0000 0006 0007 0011 0012"),
+    "event_ticket": (("events",), "ticket", "0000 0009 0011 0012"),
 }
 
 
@@ -103,7 +104,9 @@ def test_expected_operations_are_declared_read_only_or_authenticated_in_the_quer
     read_only_operations = {
         name for name, operation in declared_operations.items() if operation.read_only
     }
-    assert read_only_operations == {"friendlist", "messagelist", "livelist", "search"}
+    assert read_only_operations == {
+        *("friendlist", "messagelist", "livelist", "search"),
+    }
     operations_authenticated_in_query = {
         name for name, operation in declared_operations.items() if operation.authenticates_in_query
     }

@@ -7,6 +7,7 @@ import pytest
 from livebackend.api.operation_declaration import operations
 from livebackend.config.settings import Settings
 from livebackend.core.errors import RateLimited
+from livebackend.events.outbox import Outbox
 from livebackend.services.friends import Friends
 from tests.support.api import ApiClient, ApiResponse, App, UserClient, run_concurrently
 from tests.support.application import replace_services
@@ -15,6 +16,8 @@ from tests.support.statements import record_round_trips, record_statements
 
 # Operations without a rate limit: they change no row.
 READING_OPERATIONS = {"friendlist", "messagelist", "livelist", "balance", "records"}
+# The limit of the connections to the event stream, which are no operation.
+CONNECTION_LIMITS = {"event_streams"}
 UNKNOWN_PHONE = "13800000077"
 MAX_SEARCHES = 3
 
@@ -30,7 +33,7 @@ def test_every_operation_except_the_reading_ones_has_a_rate_limit(app: App) -> N
         for name in Settings.fields_by_name()
         if name.startswith("limits.")
     }
-    assert limit_names == setting_names
+    assert limit_names | CONNECTION_LIMITS == setting_names
 
 
 def test_operations_without_a_rate_limit_only_read(ann: UserClient) -> None:
@@ -139,7 +142,7 @@ def test_limit_that_a_service_applies_later_undoes_the_counts_of_the_operation(
         def unfriend(self, *_: object) -> None:
             raise RateLimited(retry_after_s=7)
 
-    replace_services(app, monkeypatch, friends=LimitedFriends(friends_max=1))
+    replace_services(app, monkeypatch, friends=LimitedFriends(Outbox(enabled=False), friends_max=1))
     response = ann.with_app(app).post("/friend", delete="1", userId="13800000002")
     assert response.headers["Retry-After"] == "7"
     assert [row["counts"] for row in database_state.rows("rate_limit_counters")] == [[]]

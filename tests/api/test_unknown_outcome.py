@@ -23,7 +23,7 @@ NOT_IDEMPOTENT = {"send_code", "forgot_password", "upload", "reset_password"}
 # or submit transfers to the ledger's batch writer.
 WITHOUT_COMMIT = {
     *("log_in", "heartbeat", "friendlist", "messagelist", "livelist", "search"),
-    *("balance", "records", "ranking", "send_gift", "refill"),
+    *("balance", "records", "ranking", "send_gift", "refill", "event_ticket"),
 }
 
 

@@ -34,7 +34,8 @@ def check_open_page(page: Page) -> None:
     """
     page.evaluate(
         """() => {
-            for (const node of document.querySelectorAll(".operation:not(#search, #live)"))
+            const shown = "#search, #live, #event-friend_live, #event-account_disabled";
+            for (const node of document.querySelectorAll(`.operation:not(${shown})`))
                 node.remove();
             for (const node of document.querySelectorAll("details")) node.open = true;
         }"""
@@ -99,7 +100,7 @@ def test_docs_show_the_responses_of_every_operation(page: Page, server: Server) 
         methods["post"]["operationId"]: methods["post"] for methods in document["paths"].values()
     }
     # All texts of each operation's table of fields, example, errors and headers.
-    shown: dict[str, Any] = page.locator(".operation").evaluate_all(
+    shown: dict[str, Any] = page.locator(".operation:not(.event)").evaluate_all(
         """nodes => {
             const texts = (node, selector) =>
                 [...node.querySelectorAll(selector)].map((part) => part.textContent);
@@ -129,6 +130,39 @@ def test_docs_show_the_responses_of_every_operation(page: Page, server: Server) 
     assert "publishKey" in json.loads(shown["live"]["examples"][1])
     assert page.locator("#results-table tbody tr").count() == len(ResultCode)
     assert page.locator("#reasons-table tbody tr").count() == len(ErrorReason)
+
+
+@only_on_a_desk
+def test_docs_show_every_event_with_its_fields_and_operation(
+    page: Page, server: Server, language: str
+) -> None:
+    open_docs(page)
+    with urlopen(f"{server.address}/asyncapi.json") as response:
+        messages = json.load(response)["components"]["messages"]
+    assert page.locator(".event").count() == len(messages)
+    for name, message in messages.items():
+        section = page.locator(f"#event-{name}")
+        title = {"en": message["title"], "zh": message["x-zh"]}[language]
+        expect(section.get_by_role("heading")).to_have_text(title, use_inner_text=True)
+        example = message["examples"][0]["payload"]
+        assert json.loads(section.locator("pre").inner_text()) == example
+        fields = section.locator(".fields [scope=row] code").all_text_contents()
+        assert [field for field in fields if field.count(".") == 1] == [
+            f"data.{field}" for field in example["data"]
+        ]
+        operation = message.get("x-operation")
+        assert section.locator(".current-state code").all_text_contents() == (
+            [operation] if operation else []
+        )
+    common_fields = page.locator("#fields-events [scope=row] code").all_text_contents()
+    assert common_fields == ["v", "type", "channel", "seq", "time", "data"]
+    page.locator("#event-friend_live .current-state a").click()
+    expect(page.locator("#friendlist")).to_be_in_viewport()
+    page.locator("#search-field").fill("friend_live playUrl.hls")
+    link = page.locator("#contents-list a:visible")
+    expect(link).to_have_text(
+        {"en": "Friend is live", "zh": "好友开播"}[language], use_inner_text=True
+    )
 
 
 @only_on_a_desk

@@ -168,7 +168,8 @@ def test_code_of_every_operation_succeeds_as_copied(
     (tmp_path / "package.json").write_text('{"type": "commonjs"}')
     page.goto("/docs")
     page.wait_for_selector("body[data-ready]")
-    names = page.locator(".operation").evaluate_all("nodes => nodes.map(node => node.id)")
+    operations = page.locator(".operation:not(.event)")
+    names = operations.evaluate_all("nodes => nodes.map(node => node.id)")
     assert names
     runs = {}
     with ThreadPoolExecutor(max_workers=4) as executor:

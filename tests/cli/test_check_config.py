@@ -157,7 +157,7 @@ class TestCheckConfig:
             LIVEBACKEND_DATABASE_CONNECTIONS="100",
         )
         assert (result.exit_code, result.stdout) == (0, "the settings are valid\n")
-        assert "this server can open 6720 database connections" in caplog.text
+        assert "this server can open 6784 database connections" in caplog.text
 
     def test_boolean_settings_accept_yes_and_true(
         self, new_database: Callable[[str], str], worker_id: str

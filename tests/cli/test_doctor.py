@@ -35,8 +35,14 @@ CHECK_NAMES = [
     "sms",
     "streams",
     "payments",
+    "events",
     "clock",
 ]
+
+
+@pytest.fixture(name="operator")
+def operator_without_events(database_url: str, data_dir: Path) -> Operator:
+    return Operator(database_url, data_dir, events_gateway="")
 
 
 @pytest.fixture
@@ -52,7 +58,8 @@ def test_all_checks_pass_on_a_working_installation(operator: Operator, qiniu: Qi
     assert [result["check"] for result in report["checks"]] == CHECK_NAMES
     assert report["checks"][4]["message"] == "the SMS keys and the SMS template are valid"
     assert report["checks"][6]["message"] == "payments of embedded are credited"
-    assert report["checks"][7]["message"] == (
+    assert report["checks"][7]["message"] == "events.gateway is empty: no live events"
+    assert report["checks"][8]["message"] == (
         f"this machine's clock agrees with the database and {qiniu.url}"
     )
     assert operator.run("doctor", **sms_settings(qiniu)).stdout.endswith("\nall checks passed\n")
@@ -74,7 +81,7 @@ def test_unreachable_database_is_reported(operator: Operator) -> None:
     text = operator.run("doctor", code=1, **unreachable_database).stdout
     assert "FAILED database" in text
     assert "Check that PostgreSQL" in text
-    assert text.endswith("\n2 of 8 checks failed\n")
+    assert text.endswith("\n2 of 9 checks failed\n")
 
 
 def test_server_that_needs_more_connections_than_postgresql_allows_is_reported(

@@ -193,3 +193,11 @@ def test_commands_that_call_providers_report_every_broken_gateway(
     message = operator.run(command, code=1, **BROKEN_GATEWAYS).stderr
     for name in ("sms.gateway", "streams.gateway", "payments.gateway"):
         assert f"  {name}: " in message
+
+
+@pytest.mark.parametrize("events_gateway", ["", "no.such.Events"])
+def test_user_is_disabled_although_there_is_no_event_engine(
+    events_gateway: str, operator: Operator, ann: UserClient
+) -> None:
+    result = operator.run_json("user disable", ann.phone, events_gateway=events_gateway)
+    assert result["changed"]

@@ -102,6 +102,15 @@ def test_host_name_that_is_not_ascii_is_refused_with_a_mention_of_punycode() -> 
         ("streams.gateway", ""),
         ("streams.gateway", " "),
         ("sms.gateway", ""),
+        ("events.address", "0.0.0.0:6545"),
+        ("events.address", "10.0.0.1:6545"),
+        ("events.address", "localhost:6545"),
+        ("events.address", "127.0.0.1"),
+        ("events.address", ""),
+        ("events.public_url", "ftp://x"),
+        ("events.app_url", "x"),
+        ("events.publish_url", ""),
+        ("events.publish_secret", "too-short"),
     ],
 )
 def test_invalid_address_or_empty_gateway_is_refused_by_name(name: str, value: str) -> None:
@@ -138,3 +147,18 @@ def test_every_error_of_host_and_port_is_reported() -> None:
     with pytest.raises(SettingsError) as raised:
         listen_address({})
     assert [error.partition(":")[0] for error in raised.value.errors] == ["host", "port"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:6545", "127.0.0.2:1", "[::1]:6545"])
+def test_event_server_can_listen_on_every_loopback_address(address: str) -> None:
+    settings = Settings.load({**REQUIRED_SETTINGS, "events.address": address}, {})
+    assert settings.events_address == address
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:6545", "10.0.0.1:6545", "[::]:6545"])
+def test_event_server_needs_permission_to_listen_for_other_machines(address: str) -> None:
+    values = {**REQUIRED_SETTINGS, "events.address": address}
+    with pytest.raises(SettingsError, match=r"set server\.allow_direct_clients = true to allow it"):
+        Settings.load(values, {})
+    settings = Settings.load({**values, "server.allow_direct_clients": "true"}, {})
+    assert settings.events_address == address

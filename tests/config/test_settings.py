@@ -115,6 +115,10 @@ def test_environment_variable_overrides_only_its_own_setting(name: str) -> None:
         "phones.pattern": "[0-9]{11}",
         "streams.hub": "other",
         "metrics.address": "[::1]:9000",
+        "events.address": "127.0.0.1:9000",
+        "events.app_url": "http://10.0.0.1:6543",
+        "events.public_url": "https://other.example/events",
+        "events.publish_url": "http://10.0.0.1:6547",
         "streams.publish_security": "expiry_sk",
         "passwords.queue_timeout_s": "3",
         "pictures.max_cpu_s": "2",
@@ -283,7 +287,9 @@ def test_largest_ledger_writer_number_is_the_last_balance_shard() -> None:
 def test_proxy_waits_for_a_response_longer_than_a_request_waits_to_hash_a_password() -> None:
     nginx_site = (DEVELOPMENT_INI.parent / "deploy/nginx-site.conf").read_text()
     proxy_timeouts_s = [
-        int(timeout) for timeout in re.findall(r"proxy_read_timeout (\d+)s;", nginx_site)
+        # That of the server, not those of its locations.
+        int(timeout)
+        for timeout in re.findall(r"^    proxy_read_timeout (\d+)s;", nginx_site, re.MULTILINE)
     ]
     settings = Settings.load(REQUIRED_SETTINGS, {})
     assert proxy_timeouts_s == [settings.passwords_queue_timeout_s + PROXY_READ_TIMEOUT_MARGIN_S]

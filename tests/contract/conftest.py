@@ -14,7 +14,7 @@ from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
 from tests.support.application import DEVELOPMENT_INI
 from tests.support.pictures import RED, encode_image
-from tests.support.servers import Server, running_server
+from tests.support.servers import Server, free_port, running_server
 
 DOCUMENTS = ("openapi.json", "openapi-operations.json")
 # `make contract-test` installs the npm packages of this folder.
@@ -45,7 +45,14 @@ def new_server(
         migrate(database)
         database.close()
         folder = tmp_path_factory.mktemp(f"server_{name}")
-        with running_server(ini, folder, {"database.url": url, **(settings or {})}) as server:
+        # Without an event engine, the path /events does not exist.
+        changed_settings = {
+            "database.url": url,
+            "events.gateway": "livebackend.development.local_events.LocalEvents",
+            "events.address": f"127.0.0.1:{free_port()}",
+            **(settings or {}),
+        }
+        with running_server(ini, folder, changed_settings) as server:
             yield server
 
     return start
@@ -60,9 +67,9 @@ def server(new_server: ServerStarter) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def documents(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with the OpenAPI documents that the server sends."""
+    """Folder with the OpenAPI and AsyncAPI documents that the server sends."""
     folder = tmp_path_factory.mktemp("documents")
-    for name in DOCUMENTS:
+    for name in (*DOCUMENTS, "asyncapi.json"):
         response = requests.get(f"{server.address}/{name}", timeout=10)
         response.raise_for_status()
         (folder / name).write_bytes(response.content)

@@ -1,4 +1,4 @@
-"""Linters find no error and no warning in the OpenAPI documents of a server."""
+"""Linters find no error and no warning in the OpenAPI and AsyncAPI documents of a server."""
 
 import json
 from pathlib import Path
@@ -21,11 +21,11 @@ def test_document_follows_the_recommended_rules_of_redocly(
     assert findings["totals"] == {"errors": 0, "warnings": 0, "ignored": 0}, findings["problems"]
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.parametrize("name", [*DOCUMENTS, "asyncapi.json"])
 def test_document_follows_the_rules_of_spectral(
     name: str, documents: Path, run_node: NodeRunner
 ) -> None:
-    ruleset = TYPESCRIPT_FOLDER / "spectral.json"
+    ruleset = TYPESCRIPT_FOLDER / "spectral.yaml"
     result = run_node(
         ".bin/spectral", "lint", f"--ruleset={ruleset}", "--fail-severity=hint", documents / name
     )

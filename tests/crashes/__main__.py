@@ -58,6 +58,7 @@ def new_app(url: str, folder: Path) -> App:
         "database.migrate": "false",
         "data.dir": str(folder),
         "metrics.address": "",
+        "events.gateway": "",
         "streams.check_interval_s": "0",
         "coins.refill": "order",
         "payments.gateway": "tests.crashes.server.RemotePayments",

@@ -173,7 +173,7 @@ class TestFirstTry:
         assert completed.returncode == 0, completed.stderr
         assert set(completed.stdout.split()) == {"app", "database"}
         services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-        assert services["app"]["ports"] == ["127.0.0.1:6543:6543"]
+        assert services["app"]["ports"] == ["127.0.0.1:6543:6543", "127.0.0.1:6545:6545"]
         assert "ports" not in services["database"]
 
     def test_command_and_environment_start_a_server_in_spec_mode(
@@ -185,7 +185,11 @@ class TestFirstTry:
             "LIVEBACKEND_DATABASE_URL": new_database("first_try"),
             "LIVEBACKEND_DATA_DIR": str(tmp_path / "data"),
         }
-        (port,) = free_ports(1)
+        port, events_port = free_ports(2)
+        environment = {
+            name: value.replace("6545", str(events_port)) for name, value in environment.items()
+        }
+        environment["LIVEBACKEND_EVENTS_APP_URL"] = f"http://127.0.0.1:{port}"
         ini = str(ROOT / "development.ini")
         arguments = [
             ini if word == "/etc/livebackend/development.ini" else word for word in app["command"]
@@ -201,6 +205,12 @@ class TestFirstTry:
             response = subprocess.run(
                 [*request, f"http://127.0.0.1:{port}/register"], capture_output=True, check=True
             )
+            # The clients open event streams at the published port of the container.
+            doctor = [sys.executable, "-m", "livebackend.cli", "doctor", ini]
+            report = subprocess.run(
+                doctor, env=os.environ | environment, capture_output=True, text=True, check=True
+            )
+            assert "an event has reached a client of the event stream" in report.stdout
         finally:
             server.terminate()
             assert server.wait(timeout=20) == 0
@@ -215,7 +225,7 @@ class TestCompose:
 
     def test_compose_file_is_valid(self, tmp_path: Path) -> None:
         shutil.copytree(DEPLOY, tmp_path / "deploy")
-        for name in ("livebackend.env", "database.env"):
+        for name in ("livebackend.env", "database.env", "events.env"):
             (tmp_path / "deploy" / name).touch()
         compose = ["docker-compose", "--file", str(tmp_path / "deploy/compose.yaml")]
         completed = subprocess.run(
@@ -240,6 +250,35 @@ class TestCompose:
         (dynamic_addresses,) = re.findall(r"ip_range: (\S+)", text)
         assert ip_address(nginx_address) in ip_network(subnet)
         assert ip_address(nginx_address) not in ip_network(dynamic_addresses)
+
+    def test_nginx_serves_event_streams_with_the_secret_of_the_application(
+        self, tmp_path: Path
+    ) -> None:
+        """Run the command of the service nginx until it would start nginx."""
+        services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+        nginx, environment = services["nginx"], services["app"]["environment"]
+        assert nginx["env_file"] in services["app"]["env_file"]
+        (address,) = (network["ipv4_address"] for network in nginx["networks"].values())
+        assert environment["LIVEBACKEND_EVENTS_PUBLISH_URL"] == f"http://{address}:6547"
+        shell, option, command = nginx["command"]
+        command = command.replace("$$", "$").replace("/etc/livebackend", str(DEPLOY))
+        command = command.replace("/etc/nginx/conf.d", str(tmp_path)).replace("exec nginx", "echo")
+        variables = {"PATH": os.defpath, "LIVEBACKEND_EVENTS_PUBLISH_SECRET": "a-secret_1"}
+        subprocess.run([shell, option, command], check=True, env=variables)
+        assert '"Bearer a-secret_1"' in (tmp_path / "livebackend.conf").read_text()
+        config = (tmp_path / "livebackend-events.conf").read_text()
+        assert f"listen {address}:6547;" in config
+        assert '"Bearer a-secret_1"' in config
+        assert "CHANGE-ME" not in config
+        # The streams are for the proxy in the same container only.
+        assert "listen 127.0.0.1:6548;" in config
+
+    def test_nginx_of_the_image_accepts_many_connections(self) -> None:
+        """Debian's nginx.conf has the line that the Dockerfile changes."""
+        install = " ".join(arguments for _, arguments in instructions(DEPLOY / "nginx.Dockerfile"))
+        (old_line,) = re.findall(r"sed --in-place 's/([^/]+)/", install)
+        assert old_line in Path("/etc/nginx/nginx.conf").read_text()
+        assert "libnginx-mod-nchan" in install
 
     def test_stop_grace_period_is_longer_than_any_request(self) -> None:
         text = (DEPLOY / "compose.yaml").read_text()

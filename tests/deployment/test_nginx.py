@@ -378,6 +378,19 @@ def test_body_limits_of_nginx_are_those_of_the_application() -> None:
     assert nginx_limits == [settings[name].default for name in names]
 
 
+def test_limits_of_event_streams_are_the_defaults_of_the_settings() -> None:
+    deploy = PRODUCTION_INI.with_name("deploy")
+    site_config = (deploy / "nginx-site.conf").read_text()
+    events_config = (deploy / "nginx-events.conf").read_text()
+    nginx_limits = [
+        *re.findall("limit_conn livebackend_event_(?:accounts|addresses) ([0-9]+);", site_config),
+        *re.findall("nchan_message_timeout ([0-9]+)s;", events_config),
+    ]
+    settings = Settings.fields_by_name()
+    names = ("events.max_streams_account", "events.max_streams_address", "events.replay_s")
+    assert list(map(int, nginx_limits)) == [settings[name].default for name in names]
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 def test_health_endpoints_are_not_accessible_through_nginx(
     path: str, nginx: NginxWithServer
@@ -432,6 +445,7 @@ UNAVAILABLE_ENVELOPES = {
     "/list": ("0006", None),
     "/friend": ("0006", None),
     "/golden": ("0013", "update failed"),
+    "/events": ("0009", None),
 }
 # Headers of every error response that nginx itself generates; X-Request-Id is checked separately.
 ERROR_HEADERS = {
@@ -440,8 +454,10 @@ ERROR_HEADERS = {
     "x-content-type-options": "nosniff",
     "strict-transport-security": "max-age=31536000",
 }
-# Shortens the read timeout of nginx-site.conf, because tests wait until it expires.
-SHORT_READ_TIMEOUT = ("proxy_read_timeout 35s;", "proxy_read_timeout 300ms;")
+# Shortens the read timeouts of nginx-site.conf, because tests wait until they expire.
+SHORT_READ_TIMEOUTS = [
+    (f"proxy_read_timeout {timeout};", "proxy_read_timeout 300ms;") for timeout in ("35s", "5s")
+]
 
 
 @dataclass(frozen=True)
@@ -468,7 +484,9 @@ class NginxWithUpstreams(Nginx):
     def __init__(self, test_machine: Machine, first: Upstream, second: Upstream) -> None:
         super().__init__(test_machine)
         self.first, self.second = first, second
+        self.event_engine = Upstream(test_machine.ports["6548"])
         self.body_folder = test_machine.root / "nginx/body"
+        self.error_log = test_machine.root / "nginx/error.log"
         self.curlrc_folder = test_machine.root
 
     def reset(self) -> None:
@@ -510,12 +528,13 @@ def running_upstreams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ngin
             Upstream(test_machine.ports[name]) for name in ("6543", "6553")
         )
         upstream = (test_machine.checkout / "deploy/nginx-upstream.conf").read_text()
-        start_nginx(test_machine, upstream, SHORT_READ_TIMEOUT)
+        start_nginx(test_machine, upstream, *SHORT_READ_TIMEOUTS)
         upstreams = NginxWithUpstreams(test_machine, first_upstream, second_upstream)
         try:
             yield upstreams
         finally:
             upstreams.stop_listening()
+            upstreams.event_engine.stop_listening()
 
 
 @pytest.fixture
@@ -665,6 +684,42 @@ def test_path_with_escapes_and_a_query_gets_the_envelope_of_its_path(
 def test_error_response_for_a_file_path_is_json(upstreams: NginxWithUpstreams) -> None:
     upstreams.set_behavior_of_both(close)
     assert_unavailable(upstreams.post("/pictures/a.jpg"), "/pictures/a.jpg", "unknown")
+
+
+def test_error_log_contains_no_ticket_of_an_event_stream(upstreams: NginxWithUpstreams) -> None:
+    """nginx logs the request line and the header Referer of each failed request."""
+    log_size = upstreams.error_log.stat().st_size
+    accepted = b"HTTP/1.1 200 OK\r\nX-Accel-Redirect: /_events/user.7\r\n\r\n"
+    for behavior in (close, stay_silent, respond(accepted)):
+        upstreams.set_behavior_of_both(behavior)
+        referer = f"Referer: https://{HOST}/events?ticket=a-ticket"
+        response = upstreams.get("/events?ticket=a-ticket", referer)
+        assert response.status == HTTPStatus.SERVICE_UNAVAILABLE
+        assert response.headers["retry-after"] == "10"
+    upstreams.stop_listening()
+    assert upstreams.get("/events?ticket=a-ticket").status == HTTPStatus.SERVICE_UNAVAILABLE
+    # Other requests are logged.
+    upstreams.post("/golden")
+    new_lines = upstreams.error_log.read_text()[log_size:]
+    assert "POST /golden" in new_lines
+    assert "a-ticket" not in new_lines
+
+
+def test_event_engine_gets_no_header_body_or_query_of_a_client(
+    upstreams: NginxWithUpstreams,
+) -> None:
+    accepted = b"HTTP/1.1 200 OK\r\nX-Accel-Redirect: /_events/user.7?last=1:0\r\n\r\n"
+    upstreams.set_behavior_of_both(respond(accepted))
+    engine = upstreams.event_engine
+    engine.behavior = respond(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+    engine.listen()
+    headers = ["If-None-Match: 1:0", "Last-Event-ID: 1:0", "Origin: null", "Content-Length: 0"]
+    response = upstreams.get("/events?ticket=a&last_event_id=1:0", *headers)
+    # The secret is wrong, and not the ticket.
+    assert (response.status, response.headers["retry-after"]) == (503, "10")
+    (received,) = engine.received
+    assert received.path == "/_events/user.7"
+    assert received.headers.keys() == {"host", "accept", "authorization"}
 
 
 def test_http2_client_receives_the_same_error_response(upstreams: NginxWithUpstreams) -> None:

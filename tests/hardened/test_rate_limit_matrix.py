@@ -115,6 +115,7 @@ REQUESTS: dict[str, Send] = {
     ),
     "change_profile": lambda users: users.ann.post("/register", profile="1", nickname="x"),
     "remove": lambda users: users.remove(PASSWORD),
+    "event_ticket": lambda users: users.ann.post("/events", ticket="1"),
 }
 
 

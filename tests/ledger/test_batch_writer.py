@@ -94,12 +94,12 @@ class PausedPosting:
         original_post = posting.post
 
         def paused_post(
-            connection: Connection, transfers: Sequence[Transfer], slot: int
+            connection: Connection, transfers: Sequence[Transfer], slot: int, **options: Any
         ) -> list[TransferOutcome]:
             self.batch_sizes.append(len(transfers))
             self.reached.set()
             assert self.resume.wait(20)
-            return original_post(connection, transfers, slot)
+            return original_post(connection, transfers, slot, **options)
 
         monkeypatch.setattr(batch_writer, "post", paused_post)
 
@@ -679,7 +679,7 @@ def test_writer_continues_after_an_unexpected_exception(
 ) -> None:
     ann = ledger.open()
 
-    def failing_post(*_: Any) -> list[TransferOutcome]:
+    def failing_post(*_: Any, **__: Any) -> list[TransferOutcome]:
         raise LookupError("programming error")
 
     with monkeypatch.context() as patch:
@@ -828,7 +828,7 @@ def test_writer_that_fails_reports_unknown_outcomes_at_once_and_is_restarted(
 ) -> None:
     account = ledger.open()
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise SystemExit(1)
 
     with monkeypatch.context() as patch:
@@ -852,7 +852,7 @@ def test_transfers_in_the_queue_of_a_failed_writer_are_posted_after_its_restart(
     account = ledger.open()
     failing, may_fail = threading.Event(), threading.Event()
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         failing.set()
         assert may_fail.wait(WAIT_S)
         monkeypatch.undo()

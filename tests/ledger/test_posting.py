@@ -795,10 +795,10 @@ def test_transfer_dropped_on_conflict_is_detected_by_the_audit(
     write_transfers = posting.write_transfers
 
     def write_without_check(
-        connection: Connection, accepted_transfers: Sequence[Transfer], deltas: Any
+        connection: Connection, accepted_transfers: Sequence[Transfer], deltas: Any, **options: Any
     ) -> dict[Any, Any]:
         try:
-            return write_transfers(connection, accepted_transfers, deltas)
+            return write_transfers(connection, accepted_transfers, deltas, **options)
         except KeyError:
             return {transfer.key: 0 for transfer in accepted_transfers}
 

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry, values
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.exc import OperationalError
@@ -26,15 +27,18 @@ from livebackend.core.running_work import RunningWork
 from livebackend.core.supervised_thread import SupervisedThread
 from livebackend.database.engine import Database
 from livebackend.development.sms import DevelopmentSms
+from livebackend.gateways.events.protocol import EngineStatus, EventEngine, EventsFailed
 from livebackend.gateways.payments.protocol import Order, PaymentFailed, PaymentGateway
 from livebackend.gateways.sms.protocol import SmsFailed, SmsGateway
 from livebackend.gateways.streams import StreamGateway
 from livebackend.monitoring import metrics_server
+from livebackend.monitoring.event_engine_collector import EventEngineCollector
 from livebackend.monitoring.metrics import (
     GATEWAY_CALLS,
     DiskSpaceCollector,
     LiveRoomsCollector,
     Metrics,
+    OutboxCollector,
 )
 from livebackend.monitoring.metrics_files import MetricsFiles
 from livebackend.monitoring.metrics_server import MetricsServer
@@ -44,6 +48,15 @@ from tests.support.fake_gateways import FailingSms, FakePayments
 from tests.support.servers import free_port, hardened_settings, running_server
 
 PHONE = "13800000001"
+STATUS = EngineStatus(5, 4, 3, 2_000, 16_000)
+# The metrics of the event engine: whether it responds, and the fields of its status.
+ENGINE_METRICS = [
+    f"livebackend_events_{name}"
+    for name in (
+        *("engine_up", "subscribers", "channels", "stored"),
+        *("engine_memory_bytes", "engine_max_memory_bytes"),
+    )
+]
 
 
 def metric_value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -132,6 +145,27 @@ class TestOneProcess:
         registry = CollectorRegistry()
         registry.register(LiveRoomsCollector(lambda: unreachable.run(lambda _: 1)))
         assert list(registry.collect()) == []
+
+    def test_status_of_the_event_engine_is_exported(self) -> None:
+        registry = CollectorRegistry()
+        registry.register(EventEngineCollector(lambda: STATUS))
+        values = {name: registry.get_sample_value(name) for name in ENGINE_METRICS}
+        assert values == dict(zip(ENGINE_METRICS, (1, *STATUS), strict=True))
+
+    def test_event_engine_that_is_unavailable_is_exported_and_logged_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail() -> EngineStatus:
+            raise EventsFailed("unreachable")
+
+        registry = CollectorRegistry()
+        registry.register(EventEngineCollector(fail))
+        for _ in range(2):
+            (up,) = registry.collect()
+            assert [(sample.name, sample.value) for sample in up.samples] == [
+                ("livebackend_events_engine_up", 0)
+            ]
+        assert caplog.text.count("does not report its status: unreachable") == 1
 
     def test_free_disk_space_is_exported(self, tmp_path: Path) -> None:
         registry = CollectorRegistry()
@@ -252,6 +286,36 @@ def test_metrics_folder_of_another_user_is_a_settings_error(
         MetricsServer(f"127.0.0.1:{port}")
 
 
+def exported_labels() -> dict[str, set[str]]:
+    """Return the labels of each exported metric by its name."""
+    metrics = Metrics()
+    metrics.observe_request(operation="x", result="0000", status=500, seconds=1)
+    metrics.observe_batch(1)
+    metrics.observe_threads([SupervisedThread("x", lambda: None)], {"x": RunningWork()})
+    metrics.instrument("sms", DevelopmentSms()).send(PHONE, "0042")
+    metrics.registry.register(LiveRoomsCollector(lambda: 1))
+    metrics.registry.register(OutboxCollector(lambda: (1, 0.5)))
+    metrics.registry.register(EventEngineCollector(lambda: STATUS))
+    metrics.registry.register(DiskSpaceCollector(Path()))
+    metrics.count_published({"x": 1})
+    metrics.count_dropped({"x": 1})
+    metrics.count_event_connection("accepted")
+    samples = [sample for metric in metrics.registry.collect() for sample in metric.samples]
+    return {sample.name: set(sample.labels) for sample in samples}
+
+
+def check_query(query: str) -> None:
+    """Check that every metric of a PromQL expression, and every label, is exported."""
+    labels_by_metric = exported_labels()
+    names = re.findall(r"\blivebackend_\w+", query)
+    assert names, query
+    assert set(names) <= labels_by_metric.keys(), query
+    labels = {label for name in names for label in labels_by_metric[name]} | {"instance", "le"}
+    grouping = re.search(r"by \(([\w, ]+)\)", query)
+    assert not grouping or set(grouping[1].split(", ")) <= labels, query
+    assert set(re.findall(r"(\w+)=~?\"", query)) <= labels, query
+
+
 class TestDashboard:
     dashboard = json.loads(DEVELOPMENT_INI.parent.joinpath("deploy", "grafana.json").read_text())
 
@@ -260,30 +324,14 @@ class TestDashboard:
         return [target["expr"] for panel in panels for target in panel["targets"]]
 
     def test_every_metric_of_the_dashboard_is_exported(self) -> None:
-        metrics = Metrics()
-        metrics.observe_request(operation="x", result="0000", status=500, seconds=1)
-        metrics.observe_batch(1)
-        metrics.observe_threads([SupervisedThread("x", lambda: None)], {"x": RunningWork()})
-        sms = metrics.instrument("sms", DevelopmentSms())
-        sms.send(PHONE, "0042")
-        metrics.registry.register(LiveRoomsCollector(lambda: 1))
-        metrics.registry.register(DiskSpaceCollector(Path()))
-        samples = [sample for metric in metrics.registry.collect() for sample in metric.samples]
-        labels_by_metric = {sample.name: sample.labels.keys() for sample in samples}
         for query in self.queries():
-            names = re.findall(r"\blivebackend_\w+", query)
-            assert names, query
-            assert set(names) <= labels_by_metric.keys(), query
-            labels = {label for name in names for label in labels_by_metric[name]} | {
-                "instance",
-                "le",
-            }
-            grouping = re.search(r"by \(([\w, ]+)\)", query)
-            assert not grouping or set(grouping[1].split(", ")) <= labels, query
+            check_query(query)
 
     def test_every_metric_is_on_the_dashboard(self) -> None:
         queries = " ".join(self.queries())
-        names = [metric.name for metric in Metrics().registry.collect()]
+        metrics = Metrics()
+        metrics.registry.register(EventEngineCollector(lambda: STATUS))
+        names = [metric.name for metric in metrics.registry.collect()]
         assert [name for name in names if name not in queries] == []
 
     def test_panels_do_not_overlap(self) -> None:
@@ -300,11 +348,28 @@ class TestDashboard:
             occupied_cells |= panel_cells
 
 
+class TestAlerts:
+    folder = DEVELOPMENT_INI.parent
+    groups = yaml.safe_load((folder / "deploy/prometheus-alerts.yaml").read_text())["groups"]
+    rules = tuple(rule for group in groups for rule in group["rules"])
+
+    @pytest.mark.parametrize("rule", rules, ids=lambda rule: rule["alert"])
+    def test_alert_has_exported_metrics_a_severity_and_a_remedy(self, rule: dict[str, Any]) -> None:
+        check_query(rule["expr"])
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert rule["annotations"]["summary"].endswith(".")
+        assert f"| `{rule['alert']}` |" in (self.folder / "docs/troubleshooting.md").read_text()
+
+    def test_names_of_alerts_are_unique(self) -> None:
+        names = [rule["alert"] for rule in self.rules]
+        assert len(set(names)) == len(names)
+
+
 def test_every_gateway_call_to_a_provider_is_timed() -> None:
     methods_without_provider_call = {"verify_notification", "publish_url"}
     methods = {
         name
-        for protocol in (SmsGateway, StreamGateway, PaymentGateway)
+        for protocol in (SmsGateway, StreamGateway, PaymentGateway, EventEngine)
         for name, member in vars(protocol).items()
         if callable(member) and not name.startswith("_")
     }

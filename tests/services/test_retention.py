@@ -126,6 +126,19 @@ def test_rows_without_effect_are_deleted(
         assert retention.delete_old_rows() == deleted_count
 
 
+def test_live_events_that_no_relay_publishes_are_deleted_after_8_days(
+    retention: Retention, database_state: DatabaseState
+) -> None:
+    for age, deleted_count in (("7 days", 0), ("9 days", 2)):
+        database_state.execute(
+            "INSERT INTO outbox_events (type, created_at)"
+            f" VALUES ('account_warned', now() - interval '{age}');"
+            "INSERT INTO event_batches (lines, created_at)"
+            f" VALUES ('{{}}', now() - interval '{age}')"
+        )
+        assert retention.delete_old_rows() == deleted_count
+
+
 def test_one_call_deletes_at_most_1000_rows_of_a_table(
     retention: Retention, database_state: DatabaseState
 ) -> None:

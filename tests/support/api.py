@@ -93,6 +93,8 @@ class ApiClient:
             SECRETS_IN_USE.update(re.findall(r'"publishKey":"(\w+)"', response.message))
         if isinstance(response.message, dict) and "publishUrl" in response.message:
             SECRETS_IN_USE.add(response.message["publishUrl"])
+        if isinstance(response.message, dict) and "url" in response.message:
+            SECRETS_IN_USE.add(response.message["url"].partition("ticket=")[2])
         return response
 
     def post_bytes(self, path: str, body: bytes, content_type: str, **headers: str) -> ApiResponse:
@@ -248,7 +250,7 @@ def check_response(event: Any) -> None:
     # Responses to health checks, and responses with status 204, have no envelope.
     if request.environ["PATH_INFO"] in ("/healthz", "/readyz") or response.status_int == 204:
         return
-    file_routes = ("home", "page", "picture", "static")
+    file_routes = ("home", "page", "picture", "static", "event_stream")
     if response.status_int < 400 and request.matched_route.name in file_routes:
         return
     body = json.loads(response.body)

@@ -12,6 +12,7 @@ from pyramid.paster import get_appsettings
 import livebackend
 from tests.support.api import App, check_response
 
+RECORDING_EVENTS = "tests.support.recording_events.RecordingEvents"
 DEVELOPMENT_INI = Path(livebackend.__file__).parent.parent / "development.ini"
 PRODUCTION_INI = DEVELOPMENT_INI.with_name("production.ini")
 # Signing secret in development.ini.
@@ -38,6 +39,7 @@ def app_settings(
         "passwords.cost": "4",
         "passwords.max_concurrent": "40",
         "metrics.address": "",
+        "events.gateway": RECORDING_EVENTS,
         # 0 disables housekeeping, whose tasks could change rows during a test.
         "streams.check_interval_s": "0",
     }
@@ -47,10 +49,15 @@ def app_settings(
 def create_app(
     database_url: str, data_dir: Path, file: Path = DEVELOPMENT_INI, **changed_settings: str
 ) -> App:
-    """Create an application; the caller must close its `registry.services`."""
+    """Create an application whose relay is closed: its events would be missing in other tests.
+
+    The caller must close its `registry.services`.
+    """
     settings = app_settings(database_url, data_dir, file, **changed_settings)
     app: App = livebackend.main(read_ini(str(file)).global_conf, **settings)
     app.registry.registerHandler(check_response, (NewResponse,))
+    if relay := app.registry.services.relay:
+        relay.close()
     return app
 
 

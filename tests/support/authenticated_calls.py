@@ -23,6 +23,7 @@ AUTHENTICATED_CALLS = [
     ("/friend", {"unblock": "1", "userId": "13800000002"}),
     ("/list", {"livelist": "1"}),
     ("/room", {"heartbeat": "1"}),
+    ("/events", {"ticket": "1"}),
     ("/log", {"change": "1", "oldPassword": PASSWORD, "password": "another-harbour-7"}),
     ("/log", {"logout": "1"}),
     ("/register", {"profile": "1", "nickname": "x"}),

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from plaster.loaders import find_loaders
 
 from livebackend.cli import main
-from tests.support.application import DEVELOPMENT_INI
+from tests.support.application import DEVELOPMENT_INI, RECORDING_EVENTS
 
 
 @cache
@@ -41,11 +41,14 @@ def run_command(*arguments: str | Path, **environment: str) -> Result:
 class Operator:
     """Runs commands with development.ini and the database of the tests."""
 
-    def __init__(self, database_url: str, data_dir: Path) -> None:
+    def __init__(
+        self, database_url: str, data_dir: Path, *, events_gateway: str = RECORDING_EVENTS
+    ) -> None:
         self._environment = {
             "LIVEBACKEND_DATABASE_URL": database_url,
             "LIVEBACKEND_DATA_DIR": str(data_dir),
             "LIVEBACKEND_PASSWORDS_COST": "4",
+            "LIVEBACKEND_EVENTS_GATEWAY": events_gateway,
         }
 
     def run(self, command: str, *arguments: str, code: int = 0, **settings: Any) -> Result:

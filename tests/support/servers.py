@@ -83,6 +83,22 @@ def _is_worker(pid: int) -> bool:
         return False
 
 
+def listening_pids(address: str) -> list[int]:
+    """Return the processes that listen on an address."""
+    port = f":{int(address.rpartition(':')[2]):04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inodes = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(port) and row[3] == "0A"}
+    pids = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            links = {str(file.readlink()) for file in (process / "fd").iterdir()}
+        except OSError:
+            continue
+        if links & inodes:
+            pids.append(int(process.name))
+    return pids
+
+
 @contextmanager
 def running_server(
     ini: Path, folder: Path, changed_settings: Mapping[str, str], *, pserve: bool = False
@@ -126,10 +142,12 @@ def start_server(
 
     It gets the environment `variables` too. `stderr` replaces the log file, as in subprocess.Popen.
     """
-    # bcrypt's lowest cost saves time. Parallel servers cannot all listen on one metrics port.
+    # bcrypt's lowest cost saves time. Parallel servers cannot all listen on one port for metrics,
+    # or for the event server of development.ini.
     settings = {
         "passwords.cost": "4",
         "metrics.address": "",
+        **({"events.gateway": ""} if ini.name == "development.ini" else {}),
         "data.dir": str(folder),
         **changed_settings,
     }

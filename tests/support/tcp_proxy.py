@@ -60,6 +60,16 @@ class TcpProxy:
         self._forwards = threading.Event()
         self._forwards.set()
 
+    def break_connections(self) -> None:
+        """Close all connections; new ones are accepted."""
+        with self._lock:
+            open_sockets, self._sockets = self._sockets, []
+            self._targets.clear()
+        for open_socket in open_sockets:
+            with suppress(OSError):  # the connection has ended
+                open_socket.shutdown(socket.SHUT_RDWR)
+            open_socket.close()
+
     def close(self) -> None:
         with self._lock:
             self._is_closed = True

@@ -20,12 +20,14 @@ class Handler(BaseHTTPRequestHandler):
     server: "_Server"
 
     def do_POST(self) -> None:
-        body_length = int(self.headers["Content-Length"])
+        body_length = int(self.headers.get("Content-Length", 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.upstream.received.append(
             ReceivedRequest(self.path, headers, self.rfile.read(body_length))
         )
         self.server.upstream.behavior(self)
+
+    do_GET = do_POST  # noqa: N815
 
     def log_message(self, *args: Any) -> None:
         pass

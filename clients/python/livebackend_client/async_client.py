@@ -7,6 +7,7 @@ from livebackend_client.drivers import AsyncDriver
 from livebackend_client.protocol import File
 from livebackend_client.responses import (
     Balance,
+    EventTicket,
     FriendList,
     Giver,
     LiveRooms,
@@ -427,3 +428,14 @@ class AsyncClient(AsyncDriver):
         Raises: TokenExpired, TokenInvalid, CoinsNotUpdated
         """
         return await self.call(operations.RANKING, {"object": object})
+
+    async def event_ticket(self) -> EventTicket:
+        """Get a ticket for live events.
+
+        Returns the URL of the user's event stream, which opens connections for 60 s, and the
+        number of the last event. A connection lasts up to 10 minutes. Servers without live
+        events respond with 404.
+
+        Raises: BadRequest, TokenExpired, TokenInvalid
+        """
+        return await self.call(operations.EVENT_TICKET, {})

@@ -7,6 +7,7 @@ from livebackend_client.drivers import SyncDriver
 from livebackend_client.protocol import File
 from livebackend_client.responses import (
     Balance,
+    EventTicket,
     FriendList,
     Giver,
     LiveRooms,
@@ -425,3 +426,14 @@ class Client(SyncDriver):
         Raises: TokenExpired, TokenInvalid, CoinsNotUpdated
         """
         return self.call(operations.RANKING, {"object": object})
+
+    def event_ticket(self) -> EventTicket:
+        """Get a ticket for live events.
+
+        Returns the URL of the user's event stream, which opens connections for 60 s, and the
+        number of the last event. A connection lasts up to 10 minutes. Servers without live
+        events respond with 404.
+
+        Raises: BadRequest, TokenExpired, TokenInvalid
+        """
+        return self.call(operations.EVENT_TICKET, {})

@@ -6,6 +6,7 @@ from livebackend_client.error_reasons import ErrorReason
 from livebackend_client.protocol import Operation
 from livebackend_client.responses import (
     Balance,
+    EventTicket,
     FriendList,
     Giver,
     LiveRooms,
@@ -103,4 +104,7 @@ RECORDS: Operation[RecordList] = Operation(
 )
 RANKING: Operation[list[Giver]] = Operation(
     "/golden", list[Giver], selector="ranking", requires_login=True, idempotent=True
+)
+EVENT_TICKET: Operation[EventTicket] = Operation(
+    "/events", EventTicket, selector="ticket", requires_login=True, idempotent=True
 )

@@ -289,6 +289,31 @@ class Giver:
 
 
 @dataclass(frozen=True, slots=True)
+class EventChannel:
+    """A channel of an event stream, and the number of its last event."""
+
+    channel: str
+    """name of the channel"""
+
+    seq: int
+    """number of the last event; a client with another number must read the lists"""
+
+
+@dataclass(frozen=True, slots=True)
+class EventTicket:
+    """The URL of the user's event stream, and its channels."""
+
+    url: str
+    """secret URL of the event stream (Server-Sent Events)"""
+
+    expires_in: int
+    """seconds for which the URL opens connections"""
+
+    channels: list[EventChannel]
+    """channels of the stream"""
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """The result of `search`."""
 

@@ -1,17 +1,15 @@
-// The contents: links to the operations and to the other sections, with a search field.
+// The contents: links to the operations, events and other sections, with a search field.
 
 import { element } from "../shared/dom.js";
 import { bilingual, localize } from "../shared/language.js";
+import { eventFields } from "./events.js";
 import { responseFields } from "./field-table.js";
 import { searchField } from "./search.js";
 
-/** Shows the contents; `chapters` are the sections of the API with their operations. */
-export function showContents(openapi, chapters, tables) {
+/** Shows the contents: the groups of the documents, and the sections of the page. */
+export function showContents(documentGroups) {
   const groups = [
-    ...chapters.map(({ title, operations }) => ({
-      title: bilingual(...title),
-      entries: operations.map((operation) => operationEntry(openapi, operation, tables)),
-    })),
+    ...documentGroups,
     {
       title: bilingual("More about the API", "其他说明"),
       entries: [...document.querySelectorAll(".guide")].map(guideEntry),
@@ -28,6 +26,28 @@ export function showContents(openapi, chapters, tables) {
   localize(nav, "ariaLabel", "Contents", "目录");
   nav.append(searchField(groups, fold), fold);
   markVisible(groups.flatMap(({ entries }) => entries));
+}
+
+/** Returns a group of entries for each section of the API with its operations. */
+export const operationGroups = (openapi, chapters, tables) =>
+  chapters.map(({ title, operations }) => ({
+    title: bilingual(...title),
+    entries: operations.map((operation) => operationEntry(openapi, operation, tables)),
+  }));
+
+export const eventGroup = (asyncapi, events) => ({
+  title: bilingual("Events", "事件"),
+  entries: events.map((event) => eventEntry(asyncapi, event)),
+});
+
+function eventEntry(asyncapi, event) {
+  const { id, name, title, description, operation } = event;
+  const fields = eventFields(asyncapi, event).map((field) => field.prefix + field.name);
+  return {
+    id,
+    node: entryNode(id, bilingual(...title)),
+    searched: [name, ...title, ...description, ...fields, operation?.selector ?? ""],
+  };
 }
 
 function operationEntry(openapi, operation, { reasons }) {

@@ -1,12 +1,13 @@
-// The documentation page, generated from openapi-operations.json.
+// The documentation page, generated from openapi-operations.json and asyncapi.json.
 
 import { element } from "../shared/dom.js";
 import { bilingual, startSwitches } from "../shared/language.js";
-import { showContents } from "./contents.js";
+import { eventGroup, operationGroups, showContents } from "./contents.js";
 import { copyButton, tokenCopyButton } from "./copy-button.js";
 import { readChapters } from "./document.js";
+import { eventChapter, readEvents } from "./events.js";
 import { anchor, followLinks } from "./links.js";
-import { loadDocument } from "./load.js";
+import { loadDocuments } from "./load.js";
 import { operationSection } from "./operation.js";
 import { reasonTable, resultTable, statusTable } from "./tables.js";
 import { startToken } from "./token.js";
@@ -16,14 +17,18 @@ async function start() {
   startToken();
   addControls();
   const place = document.getElementById("calls");
-  const openapi = await loadDocument(place);
+  const [openapi, asyncapi] = await loadDocuments(place);
   const tables = { results: openapi["x-results"], reasons: openapi["x-error-reasons"] };
   const chapters = readChapters(openapi);
-  place.append(...chapters.map((chapter) => chapterSection(openapi, chapter, tables)));
+  const events = readEvents(asyncapi, chapters.flatMap(({ operations }) => operations));
+  place.append(
+    ...chapters.map((chapter) => chapterSection(openapi, chapter, tables)),
+    eventChapter(asyncapi, events),
+  );
   document.getElementById("status-table").append(statusTable(openapi));
   document.getElementById("results-table").append(resultTable(tables.results));
   document.getElementById("reasons-table").append(reasonTable(tables.reasons));
-  showContents(openapi, chapters, tables);
+  showContents([...operationGroups(openapi, chapters, tables), eventGroup(asyncapi, events)]);
   followLinks();
   document.body.dataset.ready = "true";
 }
@@ -41,7 +46,7 @@ function addControls() {
 }
 
 function chapterSection(openapi, { title, description, operations }, tables) {
-  const id = `section-${title[0].toLowerCase()}`;
+  const id = `section-${title[0].toLowerCase().replaceAll(" ", "-")}`;
   return element(
     "section",
     { class: "chapter", id },

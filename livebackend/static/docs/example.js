@@ -13,13 +13,13 @@ export function exampleBox(operation) {
     "details",
     { class: "example", open: true },
     element("summary", {}, bilingual("Example of a response", "响应示例")),
-    block(operation, operation.example),
+    exampleBlock(operation.name, operation.example),
     isJson ? element("p", {}, prose("The parsed `message`:", "解析后的 `message`：")) : null,
-    isJson ? block(operation, JSON.parse(operation.example.message)) : null,
+    isJson ? exampleBlock(operation.name, JSON.parse(operation.example.message)) : null,
   );
 }
 
-function block({ name }, value) {
+export function exampleBlock(name, value) {
   const node = element("pre", { tabindex: "0", role: "group" }, highlighted(value));
   return localize(node, "ariaLabel", `Example: ${name}`, `示例：${name}`);
 }

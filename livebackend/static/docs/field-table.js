@@ -1,4 +1,4 @@
-// The table of the fields in a successful response.
+// The table of the fields in a successful response, or in an event.
 
 import { element } from "../shared/dom.js";
 import { bilingual } from "../shared/language.js";
@@ -19,17 +19,24 @@ const TYPES = {
 // A longer table is closed at first, so that the operation fits on a screen.
 const MAX_OPEN_FIELDS = 8;
 
-export function fieldTable(openapi, operation) {
+/** The table of a response. */
+export function responseTable(openapi, operation) {
   const { fields, inner } = responseFields(openapi, operation);
+  const heading = ["Response fields", "响应字段"];
+  return fieldTable(`fields-${operation.name}`, heading, fields, inner);
+}
+
+/** The `inner` fields are those of the JSON that `message` contains as a string. */
+export function fieldTable(id, title, fields, inner = []) {
   const count = fields.length + inner.length;
   const heading = (...texts) => element("th", { scope: "col" }, bilingual(...texts));
   return element(
     "details",
-    { class: "more", id: `fields-${operation.name}`, open: count <= MAX_OPEN_FIELDS },
+    { class: "more", id, open: count <= MAX_OPEN_FIELDS },
     element(
       "summary",
       {},
-      bilingual("Response fields", "响应字段"),
+      bilingual(...title),
       element("span", { class: "note" }, String(count)),
     ),
     element(
@@ -58,7 +65,7 @@ function contentHeading() {
 }
 
 /** Lists the fields, each before those that it contains. */
-function fieldsOf(openapi, prefix, properties) {
+export function fieldsOf(openapi, prefix, properties) {
   return Object.entries(properties).flatMap(([name, property]) => {
     const { schema, nullable } = withoutNull(openapi, property);
     const isArray = schema.type === "array";

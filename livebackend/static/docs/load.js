@@ -1,4 +1,4 @@
-// Loads openapi-operations.json. After a failure, shows the cause and a button to try again.
+// Loads the documents of the API. After a failure, shows the cause and a button to try again.
 
 import { element } from "../shared/dom.js";
 import { bilingual } from "../shared/language.js";
@@ -12,15 +12,18 @@ class LoadError extends Error {
   }
 }
 
-/** Returns the document; until it is loaded, `place` shows the failures. */
-export async function loadDocument(place) {
+/** Returns the OpenAPI and AsyncAPI documents; until they are loaded, `place` shows the failures. */
+export async function loadDocuments(place) {
   for (let isRetry = false; ; isRetry = true) {
     try {
-      const openapi = await fetchDocument();
+      const documents = await Promise.all([
+        fetchDocument("openapi-operations.json", "paths"),
+        fetchDocument("asyncapi.json", "channels"),
+      ]);
       place.replaceChildren();
       // The button that had the focus is gone.
       if (isRetry) place.focus();
-      return openapi;
+      return documents;
     } catch (error) {
       if (!(error instanceof LoadError)) throw error;
       await showFailure(place, error, isRetry);
@@ -28,10 +31,10 @@ export async function loadDocument(place) {
   }
 }
 
-async function fetchDocument() {
+async function fetchDocument(path, requiredField) {
   let response;
   try {
-    response = await fetch("openapi-operations.json", { signal: AbortSignal.timeout(TIMEOUT_MS) });
+    response = await fetch(path, { signal: AbortSignal.timeout(TIMEOUT_MS) });
   } catch {
     throw new LoadError("The server did not respond.", "服务器没有响应。");
   }
@@ -42,14 +45,14 @@ async function fetchDocument() {
     );
   }
   try {
-    const openapi = await response.json();
-    if (openapi?.paths && openapi.components) return openapi;
+    const content = await response.json();
+    if (content?.[requiredField] && content.components) return content;
   } catch {
     // Not JSON, or the connection broke: the error below describes both.
   }
   throw new LoadError(
-    "The response is incomplete, or it is not an OpenAPI document.",
-    "响应不完整，或不是 OpenAPI 文档。",
+    "The response is incomplete, or it is not a document of the API.",
+    "响应不完整，或不是接口文档。",
   );
 }
 

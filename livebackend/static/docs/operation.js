@@ -6,7 +6,7 @@ import { bilingual } from "../shared/language.js";
 import { codeBox } from "./code-box.js";
 import { errorList } from "./errors.js";
 import { exampleBox } from "./example.js";
-import { fieldTable } from "./field-table.js";
+import { responseTable } from "./field-table.js";
 import { filledFields, operationForm } from "./form.js";
 import { headerTable } from "./headers.js";
 import { anchor } from "./links.js";
@@ -41,7 +41,7 @@ export function operationSection(openapi, operation, tables) {
       "div",
       { class: "left" },
       form,
-      fieldTable(openapi, operation),
+      responseTable(openapi, operation),
       errorList(operation, tables),
       headerTable(openapi, operation),
     ),

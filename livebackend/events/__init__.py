@@ -1,0 +1,1 @@
+"""Live events: declarations, channels, outbox, relay, and the tickets of subscribers."""

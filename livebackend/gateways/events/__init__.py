@@ -1,0 +1,1 @@
+"""Engines that hold the clients' connections and deliver live events to them."""
