@@ -11,10 +11,11 @@ from livebackend.database.engine import Database
 from livebackend.database.migrations import migrate
 from tests.support.application import DEVELOPMENT_INI
 from tests.support.chromium import CHROMIUM_FLAGS, CHROMIUM_PATH
-from tests.support.servers import Server, running_server
+from tests.support.servers import Server, free_port, running_server
 
 # Chromium can connect only to 127.0.0.1.
 LOOPBACK_ONLY = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+LOCAL_EVENTS = "livebackend.development.local_events.LocalEvents"
 VIEWPORTS = {"phone": (390, 844), "desk": (1280, 900)}
 LANGUAGES = {"en": "en-GB", "zh": "zh-CN"}
 
@@ -24,16 +25,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def server(
-    new_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    url = new_database("browser")
-    database = Database(url)
+def database(new_database: Callable[[str], str]) -> Iterator[Database]:
+    """The database of the server."""
+    database = Database(new_database("browser"))
     migrate(database)
+    yield database
     database.close()
-    with running_server(
-        DEVELOPMENT_INI, tmp_path_factory.mktemp("server"), {"database.url": url}
-    ) as server:
+
+
+@pytest.fixture(scope="session")
+def events_address() -> str:
+    """The address of the server's event server."""
+    return f"127.0.0.1:{free_port()}"
+
+
+@pytest.fixture(scope="session")
+def server(
+    database: Database, events_address: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    settings = {
+        "database.url": database.engine.url.render_as_string(hide_password=False),
+        "events.gateway": LOCAL_EVENTS,
+        "events.address": events_address,
+    }
+    with running_server(DEVELOPMENT_INI, tmp_path_factory.mktemp("server"), settings) as server:
         yield server
 
 
@@ -88,18 +103,20 @@ def context(
 
 
 @pytest.fixture
-def page(context: BrowserContext, server: Server) -> Iterator[Page]:
+def page(context: BrowserContext, server: Server, events_address: str) -> Iterator[Page]:
     """A browser page.
 
-    The test fails if the page sends a request to another server, or logs an error or a warning.
+    The test fails if the page sends a request to another server than `server` and its event server,
+    or logs an error or a warning.
     """
     page = context.new_page()
+    own_addresses = (f"127.0.0.1:{server.port}", events_address)
     disallowed_urls: list[str] = []
     console_errors: list[str] = []
 
     def check_url(url: str) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in ("data", "blob") and parts.netloc != f"127.0.0.1:{server.port}":
+        if parts.scheme not in ("data", "blob") and parts.netloc not in own_addresses:
             disallowed_urls.append(url)
 
     page.on("request", lambda request: check_url(request.url))

@@ -1,4 +1,4 @@
-// A log of the API requests of both phones, newest first. It shows no secrets.
+// A log of the API requests and live events of both phones, newest first. It shows no secrets.
 
 import { element } from "../shared/dom.js";
 import { bilingual, localize } from "../shared/language.js";
@@ -15,7 +15,7 @@ export class CallLog {
     this.node = element(
       "section",
       { class: "call-log", "aria-labelledby": "call-log-title" },
-      element("h2", { id: "call-log-title" }, bilingual("API requests", "接口请求")),
+      element("h2", { id: "call-log-title" }, bilingual("API requests and live events", "接口请求和实时事件")),
       element(
         "p",
         { class: "empty" },
@@ -23,7 +23,7 @@ export class CallLog {
       ),
       this.list,
     );
-    localize(this.list, "ariaLabel", "Requests, newest first", "请求，最新在前");
+    localize(this.list, "ariaLabel", "Requests and live events, newest first", "请求和实时事件，最新在前");
     this.clear();
   }
 
@@ -38,27 +38,32 @@ export class CallLog {
     const code = resultCode(response);
     const selector = Object.keys(fields).find((field) => fields[field] === "1" && field !== "gender");
     const error = reasonMessage(response);
-    const entry = element(
-      "li",
-      {},
-      element(
-        "details",
-        {},
-        element(
-          "summary",
-          {},
-          element("i", { class: `dot ${side}` }),
-          element("span", { class: "visually-hidden" }, bilingual(name.english, name.chinese)),
-          element("code", {}, path, selector ? element("b", {}, ` ${selector}`) : null),
-          isExtension ? element("small", {}, bilingual("extension", "扩展")) : null,
-          element("span", { class: code === "0000" ? "code good" : "code" }, code),
-        ),
-        element("pre", { tabindex: "0" }, `${formatFields(fields)}\n\n${maskResponse(path, response)}`),
-      ),
-      error ? element("p", { class: "error" }, error) : null,
+    const entry = logEntry(
+      { side, name, content: `${formatFields(fields)}\n\n${maskResponse(path, response)}` },
+      element("code", {}, path, selector ? element("b", {}, ` ${selector}`) : null),
+      isExtension ? element("small", {}, bilingual("extension", "扩展")) : null,
+      element("span", { class: code === "0000" ? "code good" : "code" }, code),
     );
-    (quiet && code === "0000" ? this.#quietRequests() : this.list).prepend(entry);
-    while (this.list.children.length > MAX_ENTRIES) this.list.lastChild.remove();
+    if (error) entry.append(element("p", { class: "error" }, error));
+    this.#prepend(entry, { quiet: quiet && code === "0000" });
+  }
+
+  /** Adds a live event that a phone has received. */
+  addEvent({ side, name, event }) {
+    const entry = logEntry(
+      { side, name, content: JSON.stringify(event) },
+      element("code", {}, event.type),
+      element("small", {}, bilingual("live event", "实时事件")),
+    );
+    this.#prepend(entry, { quiet: false });
+  }
+
+  #prepend(entry, { quiet }) {
+    const list = quiet ? this.#quietRequests() : this.list;
+    list.prepend(entry);
+    for (const bounded of [list, this.list]) {
+      while (bounded.children.length > MAX_ENTRIES) bounded.lastChild.remove();
+    }
   }
 
   #setCount(count) {
@@ -76,7 +81,7 @@ export class CallLog {
         element(
           "details",
           {},
-          element("summary", {}, bilingual("automatic list refresh", "自动刷新列表"), element("span", { class: "code" })),
+          element("summary", {}, bilingual("automatic requests", "自动请求"), element("span", { class: "code" })),
           element("ol", {}),
         ),
       );
@@ -86,6 +91,25 @@ export class CallLog {
     line.querySelector(".code").textContent = `× ${requests.children.length + 1}`;
     return requests;
   }
+}
+
+function logEntry({ side, name, content }, ...summary) {
+  return element(
+    "li",
+    {},
+    element(
+      "details",
+      {},
+      element(
+        "summary",
+        {},
+        element("i", { class: `dot ${side}` }),
+        element("span", { class: "visually-hidden" }, bilingual(name.english, name.chinese)),
+        ...summary,
+      ),
+      element("pre", { tabindex: "0" }, content),
+    ),
+  );
 }
 
 function formatFields(fields) {

@@ -10,11 +10,8 @@ export function coinsTab(phone) {
   const buy = (yuan) =>
     button("quiet-button", `¥${yuan}`, async () => {
       const fields = { refill: "1", money: String(yuan), requestId: crypto.randomUUID?.() ?? "" };
-      const { result, message } = await phone.request("/golden", fields);
-      if (result !== "0000") return;
-      // A refill that must be paid returns an order; a free one returns null.
-      if (message === null) phone.coins += yuan;
-      await phone.refreshBoth();
+      const { result } = await phone.request("/golden", fields);
+      if (result === "0000") await phone.refreshCoins();
     });
   const node = element(
     "div",
@@ -25,11 +22,15 @@ export function coinsTab(phone) {
     element("div", { class: "amounts" }, buy(10), buy(50), buy(100)),
   );
 
-  async function refresh() {
-    const coins = await phone.balance();
-    phone.coins = coins;
+  function showCoins(coins) {
     amount.textContent = String(coins);
   }
 
-  return { title: bilingual("Coins", "金币"), node, refresh };
+  async function refresh() {
+    const options = { quiet: true, operation: "balance" };
+    const { result, message } = await phone.request("/golden", { balance: "1" }, options);
+    if (result === "0000") phone.showCoins(message.coins);
+  }
+
+  return { title: bilingual("Coins", "金币"), operation: "/golden balance=1", node, refresh, showCoins };
 }

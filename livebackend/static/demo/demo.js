@@ -67,6 +67,7 @@ class Demo {
 
   #startOver() {
     forgetSession();
+    for (const phone of this.phones) phone.close();
     this.callLog.clear();
     this.#open(storedSession());
     moveFocusToHeading(this.phones[0].node);

@@ -15,11 +15,14 @@ export const errorReason = ({ headers }) => /reason=(\w+)/.exec(headers.get("X-E
 
 export const resultCode = ({ status, body }) => body?.result ?? `HTTP ${status}`;
 
+/** The seconds until a retry, or 0. */
+export const retryAfterS = ({ headers }) => Number(/^[0-9]+$/.exec(headers.get("Retry-After") ?? "")?.[0] ?? 0);
+
 /** The reason, the time until a retry, and the result code with its description. */
 export function errorView(response) {
   const code = resultCode(response);
   const description = results[code];
-  const [seconds] = /^[0-9]+$/.exec(response.headers.get("Retry-After") ?? "") ?? [];
+  const seconds = retryAfterS(response);
   return element(
     "div",
     { class: "error-view" },

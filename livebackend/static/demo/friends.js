@@ -23,6 +23,7 @@ export function person(profile, ...actions) {
 }
 
 export function friendsTab(phone) {
+  let friends = [];
   const searchResult = element("ul", {});
   const list = element("ul", { class: "people" });
   const empty = element("p", { class: "empty" }, bilingual("No friends yet.", "还没有好友。"));
@@ -57,33 +58,48 @@ export function friendsTab(phone) {
       const { result } = await phone.request("/friend", { add: "1", userId: profile.userId });
       if (result !== "0000") return;
       searchResult.replaceChildren(person(profile, element("em", {}, bilingual("request sent", "已申请"))));
-      await phone.refreshBoth();
+      // If the other user has sent a request too, both are friends now.
+      await phone.refresh(["friends", "messages"]);
     });
-  }
-
-  function watch(friend) {
-    phone.showPanel(watchScreen(phone, friend));
   }
 
   async function refresh() {
     const { result, message } = await phone.request("/list", { friendlist: "1" }, { quiet: true });
     if (result !== "0000") return;
-    empty.hidden = message.count > 0;
     if (message.count) searchResult.replaceChildren();
-    list.replaceChildren(
-      ...message.friends.map((friend) => {
-        if (friend.liveStatus === "off") return person(friend, removeButton(friend));
-        return person(friend, button("live-button", bilingual("Watch", "观看"), async () => watch(friend)));
-      }),
-    );
+    showFriends(message.friends);
+  }
+
+  /** Replaces a friend in the list; returns false if the list does not contain the friend. */
+  function showFriend(friend) {
+    const others = friends.filter(({ userId }) => userId !== friend.userId);
+    if (others.length === friends.length) return false;
+    // The friend who went live last is the first one of the list.
+    const isLive = ({ liveStatus }) => liveStatus === "on";
+    const changed = [friend, ...others];
+    showFriends([...changed.filter(isLive), ...changed.filter((other) => !isLive(other))]);
+    return true;
+  }
+
+  function showFriends(newFriends) {
+    friends = newFriends;
+    empty.hidden = friends.length > 0;
+    list.replaceChildren(...friends.map((friend) => person(friend, actionButton(friend))));
+    phone.watched?.showFriends(friends);
+  }
+
+  function actionButton(friend) {
+    if (friend.liveStatus === "off") return removeButton(friend);
+    const watch = async () => phone.showWatched(watchScreen(phone, friend));
+    return button("live-button", bilingual("Watch", "观看"), watch);
   }
 
   function removeButton(friend) {
     return button("link", bilingual("Remove", "删除"), async () => {
       await phone.request("/friend", { delete: "1", userId: friend.userId });
-      await phone.refreshBoth();
+      await phone.refresh(["friends"]);
     });
   }
 
-  return { title: bilingual("Friends", "好友"), node, refresh };
+  return { title: bilingual("Friends", "好友"), operation: "/list friendlist=1", node, refresh, showFriend };
 }

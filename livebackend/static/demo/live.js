@@ -58,6 +58,11 @@ function copyRow(english, chinese, text) {
 
 export function liveTab(phone) {
   const node = element("div", { class: "tab" });
+  const balance = element("output", {}, String(phone.coins));
+
+  function showCoins(coins) {
+    balance.textContent = String(coins);
+  }
 
   function showScreen(...children) {
     node.replaceChildren(...children);
@@ -82,7 +87,6 @@ export function liveTab(phone) {
         phone.live = { ...(url ? fromUrl(url) : target), title: title.input.value };
         phone.save();
         showLive(phone.live);
-        await phone.refreshBoth();
       }),
     );
   }
@@ -91,6 +95,7 @@ export function liveTab(phone) {
     showScreen(
       element("p", { class: "on-air" }, element("i", {}), bilingual("Live", "直播中")),
       heading(title || bilingual("Untitled", "无标题")),
+      element("p", { class: "hint" }, bilingual("Balance: ", "余额："), balance, bilingual(" coins", " 金币")),
       qrCode(`${server}/${key}`),
       copyRow("Server", "服务器", server),
       copyRow("Stream key", "推流码", key),
@@ -106,12 +111,11 @@ export function liveTab(phone) {
         phone.live = null;
         phone.save();
         showOffline();
-        await phone.refreshBoth();
       }),
     );
   }
 
   if (phone.live) showLive(phone.live);
   else showOffline();
-  return { title: bilingual("Live", "直播"), node };
+  return { title: bilingual("Live", "直播"), node, showCoins };
 }

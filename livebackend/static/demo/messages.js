@@ -6,6 +6,8 @@ import { heading } from "./focus.js";
 import { button } from "./form.js";
 import { person } from "./friends.js";
 
+const PENDING = 2;
+const ACCEPTED = 3;
 const STATES = [
   null, // received: shows buttons instead of a state
   ["accepted by you", "已同意"],
@@ -14,6 +16,7 @@ const STATES = [
 ];
 
 export function messagesTab(phone) {
+  let messages = [];
   const list = element("ul", { class: "people" });
   const badge = element("b", { class: "badge", hidden: true });
   const empty = element("p", { class: "empty" }, bilingual("No messages.", "没有消息。"));
@@ -25,8 +28,18 @@ export function messagesTab(phone) {
   }
 
   async function refresh() {
-    const { result, message: messages } = await phone.request("/list", { messagelist: "1" }, { quiet: true });
-    if (result !== "0000") return;
+    const { result, message } = await phone.request("/list", { messagelist: "1" }, { quiet: true });
+    if (result === "0000") showMessages(message);
+  }
+
+  /** Shows that a user has accepted the request that the user of the phone has sent. */
+  function showAccepted(userId) {
+    const isAccepted = (message) => message.userId === userId && message.flag === PENDING;
+    showMessages(messages.map((message) => (isAccepted(message) ? { ...message, flag: ACCEPTED } : message)));
+  }
+
+  function showMessages(newMessages) {
+    messages = newMessages;
     const openCount = messages.filter(({ flag }) => flag === 0).length;
     badge.hidden = openCount === 0;
     badge.textContent = String(openCount);
@@ -38,16 +51,17 @@ export function messagesTab(phone) {
           message,
           button("main-button small", bilingual("Accept", "接受"), async () => {
             await dealMessage(message, "accept");
-            await phone.refreshBoth();
+            await phone.refresh(["friends", "messages"]);
           }),
           button("link", bilingual("Delete", "删除"), async () => {
             await dealMessage(message, "delete");
-            await phone.refreshBoth();
+            await phone.refresh(["messages"]);
           }),
         );
       }),
     );
   }
 
-  return { title: bilingual("Messages", "消息"), badge, node, refresh };
+  const title = bilingual("Messages", "消息");
+  return { title, badge, operation: "/list messagelist=1", node, refresh, showAccepted };
 }

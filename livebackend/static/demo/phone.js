@@ -5,10 +5,12 @@ import { element } from "../shared/dom.js";
 import { bilingual, localize } from "../shared/language.js";
 import { avatar } from "./avatar.js";
 import { coinsTab } from "./coins.js";
-import { errorReason, errorView, resultCode } from "./error-view.js";
+import { errorReason, errorView, resultCode, retryAfterS } from "./error-view.js";
 import { focusHeading, keepFocus } from "./focus.js";
+import { button } from "./form.js";
 import { friendsTab } from "./friends.js";
 import { liveTab } from "./live.js";
+import { LiveEvents } from "./live-events.js";
 import { LoginEnded, untilLoginEnds } from "./login.js";
 import { messagesTab } from "./messages.js";
 import { logInScreen, phoneNumberScreen } from "./registration.js";
@@ -31,18 +33,27 @@ export class Phone {
     this.tab = stored.tab;
     // Server, stream key and title while the user is live.
     this.live = stored.live;
-    // Computed from the responses, for servers without the operation `balance`.
     this.coins = 0;
+    // The watch screen while it is shown.
+    this.watched = null;
+    this.liveEvents = null;
+    // Ends after the reads and the events that the phone has to show.
+    this.lastUpdate = Promise.resolve();
     this.screen = element("div", { class: "screen" });
     this.avatarBox = element("span", { class: "face" });
     this.title = element("h2", {});
     this.numberLabel = element("span", { class: "number" });
     this.notice = element("div", { class: "notice", role: "status" });
+    // The last live event; it does not replace an error that the user has to read.
+    this.announcement = element("div", { class: "notice", role: "status" });
+    this.refreshButton = button("quiet-button refresh", bilingual("Refresh", "刷新"), () => this.refresh());
+    this.refreshButton.hidden = true;
     this.node = element(
       "section",
       { class: `phone ${side}` },
-      element("header", {}, this.avatarBox, element("div", {}, this.title, this.numberLabel)),
+      element("header", {}, this.avatarBox, element("div", {}, this.title, this.numberLabel), this.refreshButton),
       this.notice,
+      this.announcement,
       this.screen,
     );
     localize(this.node, "ariaLabel", `${english}'s phone`, `${chinese}的手机`);
@@ -64,6 +75,11 @@ export class Phone {
     }
   }
 
+  /** Ends the connections of the phone, which is no longer shown. */
+  close() {
+    this.liveEvents?.close();
+  }
+
   showProfile() {
     const name = bilingual(this.english, this.chinese);
     this.avatarBox.replaceChildren(avatar({ nickname: this.english, ...this.profile }));
@@ -82,11 +98,14 @@ export class Phone {
     this.save();
   }
 
-  /** Shows the login screen, because the server does not accept the login token. */
-  #logOut(response) {
+  /** Shows the login screen, because the server does not accept the login token any more. */
+  endLogin(reason) {
     const profile = { nickname: this.english, headImage: null };
-    Object.assign(this, { token: "", profile, tab: "friends", live: null, coins: 0, tabs: null });
+    this.close();
+    Object.assign(this, { token: "", profile, tab: "friends", live: null, coins: 0, tabs: null, watched: null });
     this.save();
+    this.refreshButton.hidden = true;
+    this.announce(null);
     this.showProfile();
     this.showScreen(logInScreen(this), { focus: this.node.contains(document.activeElement) });
     this.notify(
@@ -94,26 +113,28 @@ export class Phone {
         "div",
         {},
         element("strong", {}, bilingual("You were logged out. Log in again.", "登录已失效，请重新登录。")),
-        errorView(response),
+        reason,
       ),
       "bad",
     );
   }
 
   /**
-   * Sends a request, logs it, shows errors; resolves to the body and the error reason.
+   * Sends a request, logs it, shows errors; resolves to the body, the error reason and the response.
    * Throws LoginEnded if the response ends the login, or another one has ended it meanwhile.
    */
-  async request(path, fields, { quiet = false, operation = "" } = {}) {
+  async request(path, fields, { quiet = false, showsErrors = true, operation = "" } = {}) {
     const { token } = this;
+    // The event of this action can arrive before the response.
+    if (!quiet) this.announce(null);
     const allFields = token ? { token, ...fields } : fields;
     let response;
     try {
       response = await sendRequest(path, allFields);
     } catch {
       this.#checkLogin(token);
-      this.notify(bilingual("The server cannot be reached.", "无法连接服务器。"), "bad");
-      return { result: "", message: null, reason: "" };
+      if (showsErrors) this.notify(bilingual("The server cannot be reached.", "无法连接服务器。"), "bad");
+      return { result: "", message: null, reason: "", response: null };
     }
     const name = { english: this.english, chinese: this.chinese };
     const isExtension = EXTENSIONS.includes(operation);
@@ -124,12 +145,21 @@ export class Phone {
     if (result === "0000") {
       if (!quiet) this.notify(null);
     } else if (token && TOKEN_ERRORS.includes(result)) {
-      this.#logOut(response);
+      this.endLogin(errorView(response));
       throw new LoginEnded();
-    } else {
+    } else if (showsErrors) {
       this.notify(errorView(response), "bad");
     }
-    return { message: null, ...response.body, result, reason };
+    return { message: null, ...response.body, result, reason, response };
+  }
+
+  /** Requests a ticket for live events, as EventStream needs it. */
+  async requestTicket() {
+    const options = { quiet: true, showsErrors: false, operation: "event_ticket" };
+    const { result, message, response } = await this.request("/events", { ticket: "1" }, options);
+    if (result === "0000") return { ticket: message };
+    // 404: the server has no live events.
+    return { isFinal: response?.status === 404, retryAfterMs: 1000 * (response ? retryAfterS(response) : 0) };
   }
 
   #checkLogin(token) {
@@ -138,8 +168,23 @@ export class Phone {
 
   /** Shows a notice at the top until the next one. */
   notify(content, kind = "") {
-    this.notice.className = `notice ${kind}`;
-    this.notice.replaceChildren(...(content ? [content] : []));
+    showNotice(this.notice, content, kind);
+  }
+
+  /** Shows a live event below the notice, until the next event or action. */
+  announce(content, kind = "") {
+    showNotice(this.announcement, content, kind);
+  }
+
+  logEvent(event) {
+    const name = { english: this.english, chinese: this.chinese };
+    this.callLog.addEvent({ side: this.side, name, event });
+  }
+
+  /** Without a connection for live events, the phone has a button that reads the lists. */
+  showConnection(isConnected) {
+    if (isConnected && document.activeElement === this.refreshButton) focusHeading(this.node);
+    this.refreshButton.hidden = isConnected;
   }
 
   /** Shows the tabs after login. */
@@ -165,11 +210,14 @@ export class Phone {
     localize(nav, "ariaLabel", `${this.english}'s app`, `${this.chinese}的应用`);
     this.screen.replaceChildren(this.panel, nav);
     this.show(this.tab, { focus });
+    this.liveEvents = new LiveEvents(this);
+    await this.liveEvents.start();
     await this.refresh();
   }
 
   show(name, { focus = true } = {}) {
     this.tab = name;
+    this.watched = null;
     this.save();
     for (const button of this.buttons) {
       if (button.dataset.tab === name) button.setAttribute("aria-current", "page");
@@ -185,31 +233,40 @@ export class Phone {
     if (focus) focusHeading(this.node);
   }
 
-  /** Reloads all tabs, as an app does after a push notification. */
-  async refresh() {
-    const { tabs } = this;
-    if (!tabs) return;
-    await keepFocus(this.node, async () => {
-      for (const tab of Object.values(tabs)) {
-        await tab.refresh?.();
-      }
-    });
+  /** Shows the watch screen of a friend, which live events change. */
+  showWatched(screen) {
+    this.watched = screen;
+    this.showPanel(screen.node);
   }
 
-  /** Reloads both phones after a change. */
-  async refreshBoth() {
-    try {
-      await this.refresh();
-    } finally {
-      await untilLoginEnds(() => this.other.refresh());
+  /** Reads tabs again, by default all, after an action that changes their content. */
+  refresh(names = Object.keys(this.tabs ?? {})) {
+    const tabs = names.map((name) => this.tabs?.[name]);
+    return this.update(() => this.readTabs((tab) => tabs.includes(tab)));
+  }
+
+  /** Reads the balance after a transfer, unless a live event will report it. */
+  async refreshCoins() {
+    if (!this.refreshButton.hidden) await this.refresh(["coins"]);
+  }
+
+  /** Reads the tabs that `isChosen` selects. Call this method in `update` only. */
+  async readTabs(isChosen) {
+    for (const tab of Object.values(this.tabs ?? {})) {
+      if (tab.refresh && isChosen(tab)) await tab.refresh();
     }
   }
 
-  /** Shows a received gift; a real app learns of it by a push notification. */
-  receiveGift(coins, english, chinese) {
-    if (!this.token) return;
-    this.coins += coins;
-    this.notify(bilingual(`You received a ${english}: ${coins} coins.`, `收到${chinese}：${coins} 金币。`), "good");
+  /** Runs a change of the shown content after all others, so that older content replaces no newer. */
+  update(change) {
+    const result = this.lastUpdate.then(() => keepFocus(this.node, change));
+    this.lastUpdate = result.catch(() => {});
+    return result;
+  }
+
+  showCoins(coins) {
+    this.coins = coins;
+    for (const view of [...Object.values(this.tabs), this.watched]) view?.showCoins?.(coins);
   }
 
   async publishUrl() {
@@ -221,14 +278,9 @@ export class Phone {
     );
     return result === "0000" ? message.publishUrl : null;
   }
+}
 
-  async balance() {
-    if (!EXTENSIONS.includes("balance")) return this.coins;
-    const { result, message } = await this.request(
-      "/golden",
-      { balance: "1" },
-      { quiet: true, operation: "balance" },
-    );
-    return result === "0000" ? message.coins : this.coins;
-  }
+function showNotice(notice, content, kind) {
+  notice.className = `notice ${kind}`;
+  notice.replaceChildren(...(content ? [content] : []));
 }

@@ -22,7 +22,7 @@ function isReal(url) {
 async function play(url, video, setCaption) {
   while (video.isConnected) {
     const playlist = await fetch(url).catch(() => null);
-    if (playlist?.ok) break;
+    if (playlist?.ok || !video.isConnected) break;
     setCaption(bilingual("Waiting for the video.", "等待视频画面。"));
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
   }
@@ -66,26 +66,18 @@ export function watchScreen(phone, friend) {
           requestId: crypto.randomUUID?.() ?? "",
         });
         if (result !== "0000") return;
-        phone.coins -= value;
-        if (phone.other.number === friend.userId) phone.other.receiveGift(value, english, chinese);
-        await phone.refreshBoth();
-        balance.textContent = String(phone.coins);
+        await phone.refreshCoins();
         giftStatus.replaceChildren(
           bilingual(`Sent a ${english} for ${value} coins.`, `已送出${chinese}，${value} 金币。`),
         );
       },
     );
+  const card = element("div", { class: "card", hidden: isReal(url) }, avatar(friend));
+  const onAir = element("p", { class: "on-air" }, element("i", {}), bilingual("Live", "直播中"));
   const node = element(
     "div",
     { class: "tab watch" },
-    element(
-      "div",
-      { class: "player" },
-      video,
-      element("div", { class: "card", hidden: isReal(url) }, avatar(friend)),
-      element("p", { class: "on-air" }, element("i", {}), bilingual("Live", "直播中")),
-      caption,
-    ),
+    element("div", { class: "player" }, video, card, onAir, caption),
     heading(friend.title ?? friend.nickname ?? friend.userId),
     element("div", { class: "gifts" }, ...GIFTS.map(giftButton)),
     element("p", { class: "hint" }, bilingual("Balance: ", "余额："), balance, bilingual(" coins", " 金币")),
@@ -98,5 +90,19 @@ export function watchScreen(phone, friend) {
   } else {
     setCaption(bilingual("Placeholder: no media server is configured.", "占位画面：未配置流媒体服务器。"));
   }
-  return node;
+
+  function showCoins(coins) {
+    balance.textContent = String(coins);
+  }
+
+  /** Replaces the video if the host is no longer a friend who is live. */
+  function showFriends(friends) {
+    if (friends.some(({ userId, liveStatus }) => userId === friend.userId && liveStatus === "on")) return;
+    video.remove();
+    onAir.remove();
+    card.hidden = false;
+    setCaption(bilingual("The host has ended the live stream.", "主播已下播。"));
+  }
+
+  return { node, showCoins, showFriends };
 }

@@ -4,8 +4,8 @@ export const MASK = "…";
 
 // Parameters and response fields. `code_v` is the ticket of a code, `pay` authorizes a payment.
 const SECRET_NAMES = new Set(["token", "password", "oldPassword", "code", "code_v", "publishKey", "pay"]);
-// The query of these URLs has a key or a signature.
-const SECRET_URL_NAMES = new Set(["publishUrl"]);
+// The query of these URLs has a key, a signature or a ticket.
+const SECRET_URL_NAMES = new Set(["publishUrl", "url"]);
 // If `message` is a text, operations of these paths return a login token, a ticket or a code.
 const PATHS_WITH_SECRET_MESSAGE = new Set(["/register", "/log"]);
 
