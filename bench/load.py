@@ -5,10 +5,13 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+import httpx
 
 from livebackend_client import ApiError, Client
 
@@ -56,11 +59,13 @@ def run_wrk(
     seconds: float,
     connections: int,
     expected_code: str = "0000",
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> LoadResult:
     """Post the bodies in a loop with wrk; other result codes than the expected one are failures."""
     bodies_file = folder / f"bodies-{threading.get_ident()}"
     bodies_file.write_text("\n".join(bodies))
     command = ["wrk", "--threads=1", f"--connections={connections}", f"--duration={seconds:.0f}s"]
+    command += [f"--header={name}: {value}" for name, value in headers.items()]
     command += ["--timeout=10s", f"--script={_WRK_SCRIPT}", f"http://127.0.0.1:{port}{path}"]
     completed = subprocess.run(
         command,
@@ -105,13 +110,20 @@ def run_in_order(
     *,
     seconds: float,
     clients: int,
+    headers: Mapping[str, str] | None = None,
 ) -> LoadResult:
-    """Send the calls of each sequence in order; a client runs one sequence at a time."""
+    """Send the calls of each sequence in order; a client runs one sequence at a time.
+
+    `headers` are sent with each call, as a proxy sends them.
+    """
     remaining_sequences, lock, results = iter(sequences), threading.Lock(), _Results()
     started = time.monotonic()
 
     def send_sequences() -> None:
-        with Client(f"http://127.0.0.1:{port}", timeout_s=60, max_attempts=1) as client:
+        with httpx.Client(headers=headers, verify=False) as http_client:
+            client = Client(
+                f"http://127.0.0.1:{port}", timeout_s=60, max_attempts=1, http_client=http_client
+            )
             while time.monotonic() < started + seconds:
                 with lock:
                     sequence = next(remaining_sequences, None)

@@ -1,0 +1,1 @@
+"""Measurements of live events, run by `make bench-events`."""
