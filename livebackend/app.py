@@ -110,7 +110,6 @@ def _add_pages(registry: Registry, settings: Settings, services: Services) -> No
     if not (settings.docs_enabled or settings.demo_enabled):
         registry.static_paths, registry.pages = frozenset(), {}
         return
-    default_stream_url = f"{settings.http_public_url.rstrip('/')}/events"
     static_files = StaticFiles.read()
     streams = services.event_streams
     registry.static_paths = static_files.paths
@@ -121,7 +120,7 @@ def _add_pages(registry: Registry, settings: Settings, services: Services) -> No
         static_folder=static_files.folder,
         phone_pattern=settings.phones_pattern,
         public_url=settings.http_public_url,
-        event_stream_url=streams.url if streams else default_stream_url,
+        event_stream_url=streams.url if streams else settings.default_event_stream_url,
         hls_host=settings.streams_hls_host,
         events_origin=origin_of(streams.url) if streams else "",
     )

@@ -592,7 +592,7 @@ def _event_streams(
 
 def _event_stream_url(settings: Settings, gateways: Gateways) -> str:
     """Return the URL at which clients open event streams."""
-    default_url = f"{settings.http_public_url.rstrip('/')}/events"
+    default_url = settings.default_event_stream_url
     if gateways.child_process_engine:
         default_url = gateways.child_process_engine.stream_url
     return settings.events_public_url or default_url

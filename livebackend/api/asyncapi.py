@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from livebackend.api.bilingual_text import BilingualText
-from livebackend.events.declarations import EVENTS, Event, Field
+from livebackend.events.declarations import EVENTS, FORMAT_VERSION, Event, Field
 from livebackend.events.reset import OPERATIONS
 
 _DESCRIPTION = BilingualText(
@@ -28,7 +28,11 @@ _LAST_ID = "`id` of the last event, for clients that cannot send the header `Las
 _TIME = "2026-11-26T14:47:42.123456Z"
 # The fields of an event before its data, with their schemas and examples.
 _COMMON_FIELDS: dict[str, tuple[BilingualText, dict[str, Any], Any]] = {
-    "v": (BilingualText("version of the format", "格式版本"), {"type": "integer", "const": 1}, 1),
+    "v": (
+        BilingualText("version of the format", "格式版本"),
+        {"type": "integer", "const": FORMAT_VERSION},
+        FORMAT_VERSION,
+    ),
     "type": (BilingualText("type of the event", "事件类型"), {"type": "string"}, None),
     "channel": (
         BilingualText("name of the channel", "频道名称"),

@@ -708,6 +708,11 @@ class Settings(BaseModel):
         return frozenset([origin_of(self.http_public_url), *origins])
 
     @property
+    def default_event_stream_url(self) -> str:
+        """The URL at which clients open event streams if nothing else is set."""
+        return f"{self.http_public_url.rstrip('/')}/events"
+
+    @property
     def rate_limits(self) -> dict[str, str]:
         """The rule of each rate limit, by setting name without the prefix `limits.`."""
         return {

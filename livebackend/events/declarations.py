@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
+# The version of the JSON of an event.
+FORMAT_VERSION = 1
+
 
 class EventType(StrEnum):
     FRIEND_REQUEST = "friend_request"
@@ -232,3 +235,8 @@ _DECLARATIONS = (
     ),
 )
 EVENTS: Mapping[str, Event] = {event.type.value: event for event in _DECLARATIONS}
+
+
+def closes_channel(event_type: str) -> bool:
+    """Return whether the engine ends the connections of a channel after an event of this type."""
+    return event_type in EVENTS and EVENTS[event_type].closes_channel

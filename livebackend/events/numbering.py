@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 from livebackend.database.prepared_statements import PreparedStatement
 from livebackend.events.channels import assign_numbers, delete_channels_of_removed_accounts
-from livebackend.events.declarations import EVENTS
+from livebackend.events.declarations import EVENTS, FORMAT_VERSION, closes_channel
 from livebackend.events.event_data import (
     OutboxRow,
     UnnumberedEvent,
@@ -22,7 +22,6 @@ from livebackend.events.event_data import (
 )
 from livebackend.gateways.events.protocol import MAX_EVENT_BYTES, ChannelEvent, PublishedEvent
 
-_VERSION = 1
 # The maximum number of outbox rows, of transfers (unless one row has more), and of receivers of an
 # event to friends, in one transaction.
 BATCH_SIZE = 200
@@ -156,7 +155,7 @@ def number_rows(connection: Connection, batch_rows: Sequence[OutboxRow]) -> list
     else:
         connection.execute(_MARK_NUMBERED, {"through_id": through_id, "row_id": batch_rows[0].id})
     numbered_events = _with_numbers(connection, events)
-    closing_ids = [row.account_id for row in batch_rows if _closes_channel(row)]
+    closing_ids = [row.account_id for row in batch_rows if closes_channel(row.type)]
     if closing_ids:
         delete_channels_of_removed_accounts(connection, closing_ids)
     return numbered_events
@@ -164,10 +163,6 @@ def number_rows(connection: Connection, batch_rows: Sequence[OutboxRow]) -> list
 
 def _is_to_friends(row: OutboxRow) -> bool:
     return row.type in EVENTS and EVENTS[row.type].to_friends
-
-
-def _closes_channel(row: OutboxRow) -> bool:
-    return row.type in EVENTS and EVENTS[row.type].closes_channel
 
 
 def _with_numbers(connection: Connection, events: Sequence[UnnumberedEvent]) -> list[ChannelEvent]:
@@ -185,7 +180,7 @@ def _with_numbers(connection: Connection, events: Sequence[UnnumberedEvent]) -> 
 
 def _numbered_event(event: UnnumberedEvent, seq: int) -> ChannelEvent:
     content = {
-        "v": _VERSION,
+        "v": FORMAT_VERSION,
         "type": event.type,
         "channel": event.channel,
         "seq": seq,

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from livebackend.events.declarations import EVENTS
+from livebackend.events.declarations import closes_channel
 from livebackend.gateways.events.protocol import ChannelEvent, EventEngine, InvalidEvent
 
 log = logging.getLogger(__name__)
@@ -49,10 +49,10 @@ class Publisher:
         except InvalidEvent as error:
             # A retry would fail too, and block all later events. Clients detect the gap.
             log.error("events: an event of %s is not published: %s", chunk[0].channel, error)
-            return list(events[1:])
-        types = Counter(event.event.type for event in chunk)
-        self._metrics.count_published(types - Counter(event.event.type for event in unconfirmed))
-        if _closes_channel(chunk[-1]) and chunk[-1] not in unconfirmed:
+            chunk, unconfirmed = chunk[:1], ()
+        else:
+            self._metrics.count_published(_types(chunk) - _types(unconfirmed))
+        if closes_channel(chunk[-1].event.type) and chunk[-1] not in unconfirmed:
             self._close_now_and_later(chunk[-1].channel)
         return [*unconfirmed, *events[len(chunk) :]]
 
@@ -72,11 +72,10 @@ class Publisher:
 def _until_channel_closes(events: Sequence[ChannelEvent]) -> Sequence[ChannelEvent]:
     """Return the events of one call: the first ones, up to one that closes its channel."""
     for number, event in enumerate(events[:_CALL_SIZE], start=1):
-        if _closes_channel(event):
+        if closes_channel(event.event.type):
             return events[:number]
     return events[:_CALL_SIZE]
 
 
-def _closes_channel(event: ChannelEvent) -> bool:
-    declaration = EVENTS.get(event.event.type)
-    return declaration is not None and declaration.closes_channel
+def _types(events: Sequence[ChannelEvent]) -> Counter[str]:
+    return Counter(event.event.type for event in events)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import orjson
 
-from livebackend.events.declarations import EVENTS
+from livebackend.events.declarations import EVENTS, FORMAT_VERSION
 from livebackend.gateways.events.event_stream import EventId, event_lines
 
 # The operations that return the current state, which the event names.
@@ -17,5 +17,5 @@ def reset_lines(event_id: EventId) -> bytes:
     The client must read its lists again, with the operations that the event names.
     """
     time = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    event = {"v": 1, "type": "reset", "time": time, "data": {"operations": OPERATIONS}}
+    event = {"v": FORMAT_VERSION, "type": "reset", "time": time, "data": {"operations": OPERATIONS}}
     return event_lines(event_id, "reset", orjson.dumps(event))

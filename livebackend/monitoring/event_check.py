@@ -86,7 +86,7 @@ class EventCheck(NamedTuple):
     def _publish(self) -> bytes:
         """Publish an event; return a text that only this event contains."""
         token = secrets.token_hex(8)
-        event = {"v": 1, "type": "probe", "channel": _CHANNEL, "data": token}
+        event = {"type": "probe", "channel": _CHANNEL, "data": token}
         try:
             self.engine.publish(
                 [ChannelEvent(_CHANNEL, PublishedEvent("probe", orjson.dumps(event)))]

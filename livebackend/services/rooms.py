@@ -254,7 +254,7 @@ class Rooms:
             # The provider may have created the stream despite the error: housekeeping disables it.
             self._close(_CLOSE_OPENING_ROOM, room_id=reservation.room_id, reason="failed")
             raise StreamNotCreated from error
-        return self._store_stream(_STORE_STREAM_AND_OPEN, reservation, stream)
+        return self._store_stream(reservation, stream, opens_room=True)
 
     def _ensure_stream(self, existing_room: _ExistingRoom) -> str:
         """Return the stream of an open room; recreate it if the provider deleted it."""
@@ -282,9 +282,11 @@ class Rooms:
                 error,
             )
             raise StreamNotCreated from error
-        return self._store_stream(_REPLACE_STREAM, reservation, stream)
+        return self._store_stream(reservation, stream, opens_room=False)
 
-    def _store_stream(self, statement: Any, reservation: _RoomReservation, stream: Stream) -> str:
+    def _store_stream(
+        self, reservation: _RoomReservation, stream: Stream, *, opens_room: bool
+    ) -> str:
         """Store a new stream in its room; return the JSON of the stream."""
         stream_json = stream.document_json
         values = {
@@ -294,8 +296,9 @@ class Rooms:
         }
 
         def store(connection: Connection) -> bool:
+            statement = _STORE_STREAM_AND_OPEN if opens_room else _REPLACE_STREAM
             room = connection.execute(statement, values).one_or_none()
-            if room and statement is _STORE_STREAM_AND_OPEN:
+            if room and opens_room:
                 self._outbox.append(
                     connection,
                     EventType.FRIEND_LIVE,

@@ -164,6 +164,22 @@ def test_event_that_the_engine_never_accepts_does_not_stop_the_events_after_it(
     assert "an event of user.7 is not published: the event is not acceptable" in caplog.text
 
 
+def test_channel_is_closed_although_the_engine_never_accepts_its_last_event(
+    services: Services, database: Database, database_state: DatabaseState
+) -> None:
+    class RefusingEvents(RecordingEvents):
+        def publish(self, events: Sequence[ChannelEvent]) -> Sequence[ChannelEvent]:
+            raise InvalidEvent("the event is not acceptable")
+
+    engine = RefusingEvents()
+    database_state.execute(
+        f"INSERT INTO outbox_events (type, account_id) VALUES ('login_revoked', {ACCOUNT})"
+    )
+    with running_relay(services, engine):
+        wait_until(lambda: engine.closed_channels, WAIT_S, "the closed channel")
+    assert engine.closed_channels == [CHANNEL]
+
+
 def test_event_that_is_not_confirmed_does_not_stop_other_channels(
     services: Services, database: Database
 ) -> None:
